@@ -1,0 +1,2 @@
+//! UniFFI facade.
+uniffi::setup_scaffolding!();

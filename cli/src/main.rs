@@ -1,0 +1,2 @@
+//! The tuntrail command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Flow records: counting connections, windows, classification, privacy, messages.

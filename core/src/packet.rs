@@ -1,0 +1,266 @@
+//! What a counter needs to know of an inner IP packet: protocol, endpoints, TCP flags and lengths.
+//!
+//! Called once per packet on the packet thread; never allocates, never fails. The rules are those of Tailscale's
+//! packet decoder, so that records are comparable: what it can't place gets protocol 0, with addresses where the IP
+//! header itself is sound. Ports are read only from whole TCP, UDP and SCTP headers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::hook::{Connection, Direction, Protocol};
+
+/// The addresses of a packet as they stand in its IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addresses {
+    /// The IP header is cut, of another version, or longer than the packet.
+    None,
+    /// IPv4.
+    V4 {
+        /// Source address.
+        src: [u8; 4],
+        /// Destination address.
+        dst: [u8; 4],
+    },
+    /// IPv6.
+    V6 {
+        /// Source address.
+        src: [u8; 16],
+        /// Destination address.
+        dst: [u8; 16],
+    },
+}
+
+/// The flag bits of a TCP header (RFC 9293, 3.1); all clear for other protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// No more data from the sender.
+    pub const FIN: Self = Self(0x01);
+    /// Synchronise sequence numbers.
+    pub const SYN: Self = Self(0x02);
+    /// Reset the connection.
+    pub const RST: Self = Self(0x04);
+    /// The acknowledgement number is valid.
+    pub const ACK: Self = Self(0x10);
+
+    /// Whether all flags of `other` are set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// The decoded headers of one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Transport protocol, [`Protocol::UNKNOWN`] if the packet is damaged or the protocol is not followed.
+    pub protocol: Protocol,
+    /// Source and destination address.
+    pub addresses: Addresses,
+    /// Source port, 0 where the protocol has none.
+    pub src_port: u16,
+    /// Destination port, 0 where the protocol has none.
+    pub dst_port: u16,
+    /// TCP flags.
+    pub tcp_flags: TcpFlags,
+    /// Bytes after the transport header, as far as they are in the packet. 0 where the protocol has no ports.
+    pub payload_len: u16,
+}
+
+/// Later fragments that start below this offset, in units of 8 bytes, could overlap a transport header (the longest
+/// IP and TCP headers together are 80 bytes) and are not trusted to be fragments of what they claim.
+const MIN_FRAGMENT_OFFSET: u16 = 80 / 8;
+/// The first fragment must bring at least this many transport bytes.
+const MIN_FIRST_FRAGMENT: usize = 10;
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const IPV6_FRAGMENT_HEADER: usize = 8;
+const IPV6_HOP_BY_HOP: u8 = 0;
+const IPV6_FRAGMENT: u8 = 44;
+
+impl Header {
+    const UNDECODABLE: Self = Self {
+        protocol: Protocol::UNKNOWN,
+        addresses: Addresses::None,
+        src_port: 0,
+        dst_port: 0,
+        tcp_flags: TcpFlags(0),
+        payload_len: 0,
+    };
+
+    /// Decodes the packet. Any bytes are legal, also none.
+    #[must_use]
+    #[inline]
+    pub fn parse(packet: &[u8]) -> Self {
+        match packet.first().map(|first| first >> 4) {
+            Some(4) => Self::parse_v4(packet),
+            Some(6) => Self::parse_v6(packet),
+            _ => Self::UNDECODABLE,
+        }
+    }
+
+    /// The endpoints as a counter wants them: the local side first. For a received packet that is the destination.
+    #[must_use]
+    pub fn connection(&self, direction: Direction) -> Connection {
+        let (src, dst) = match self.addresses {
+            Addresses::None => (None, None),
+            Addresses::V4 { src, dst } => {
+                (Some(IpAddr::V4(Ipv4Addr::from(src))), Some(IpAddr::V4(Ipv4Addr::from(dst))))
+            }
+            Addresses::V6 { src, dst } => {
+                (Some(IpAddr::V6(Ipv6Addr::from(src))), Some(IpAddr::V6(Ipv6Addr::from(dst))))
+            }
+        };
+        let src = src.map(|ip| SocketAddr::new(ip, self.src_port));
+        let dst = dst.map(|ip| SocketAddr::new(ip, self.dst_port));
+        let (src, dst) = match direction {
+            Direction::Tx => (src, dst),
+            Direction::Rx => (dst, src),
+        };
+        Connection { protocol: self.protocol, src, dst }
+    }
+
+    #[inline]
+    fn parse_v4(packet: &[u8]) -> Self {
+        let Some(ip) = packet.first_chunk::<IPV4_HEADER>() else {
+            return Self::UNDECODABLE;
+        };
+        let &[
+            version_and_words,
+            _,
+            len_high,
+            len_low,
+            _,
+            _,
+            fragment_high,
+            fragment_low,
+            _,
+            protocol,
+            _,
+            _,
+            rest @ ..,
+        ] = ip;
+        let total_len = usize::from(u16::from_be_bytes([len_high, len_low]));
+        if packet.len() < total_len {
+            return Self::UNDECODABLE;
+        }
+        let [s0, s1, s2, s3, d0, d1, d2, d3] = rest;
+        let header = Self {
+            addresses: Addresses::V4 { src: [s0, s1, s2, s3], dst: [d0, d1, d2, d3] },
+            ..Self::UNDECODABLE
+        };
+        let header_len = usize::from(version_and_words & 0x0f) * 4;
+        if header_len > total_len {
+            return header;
+        }
+        let transport = packet.get(header_len..).unwrap_or_default();
+        let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
+        let more_fragments = fragment & 0x2000 != 0;
+        match fragment & 0x1fff {
+            0 => header.transport_v4(protocol, transport, more_fragments),
+            offset => header.later_fragment(offset),
+        }
+    }
+
+    #[inline]
+    fn parse_v6(packet: &[u8]) -> Self {
+        let Some((ip, rest)) = packet.split_first_chunk::<IPV6_HEADER>() else {
+            return Self::UNDECODABLE;
+        };
+        let &[_, _, _, _, len_high, len_low, next_header, _, ref addresses @ ..] = ip;
+        if rest.len() < usize::from(u16::from_be_bytes([len_high, len_low])) {
+            return Self::UNDECODABLE;
+        }
+        let (Some(&src), Some(&dst)) = (addresses.first_chunk::<16>(), addresses.last_chunk::<16>()) else {
+            return Self::UNDECODABLE;
+        };
+        let header = Self { addresses: Addresses::V6 { src, dst }, ..Self::UNDECODABLE };
+        if next_header != IPV6_FRAGMENT {
+            return header.transport_v6(next_header, rest, false);
+        }
+        let Some((fragment, transport)) = rest.split_first_chunk::<IPV6_FRAGMENT_HEADER>() else {
+            return header;
+        };
+        let &[next_header, _, offset_high, offset_low, ..] = fragment;
+        let offset_and_more = u16::from_be_bytes([offset_high, offset_low]);
+        match offset_and_more >> 3 {
+            0 => header.transport_v6(next_header, transport, offset_and_more & 1 != 0),
+            offset => header.later_fragment(offset),
+        }
+    }
+
+    #[inline]
+    fn transport_v4(self, protocol: u8, transport: &[u8], more_fragments: bool) -> Self {
+        if more_fragments && transport.len() < MIN_FIRST_FRAGMENT {
+            return self;
+        }
+        match Protocol(protocol) {
+            Protocol::ICMPV4 => self.known_if(Protocol::ICMPV4, transport.len() >= 4),
+            Protocol::IGMP => self.known_if(Protocol::IGMP, transport.len() >= 8),
+            Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7 && !more_fragments),
+            protocol => self.transport(protocol, transport),
+        }
+    }
+
+    #[inline]
+    fn transport_v6(self, next_header: u8, transport: &[u8], more_fragments: bool) -> Self {
+        if more_fragments && transport.len() < MIN_FIRST_FRAGMENT {
+            return self;
+        }
+        match Protocol(next_header) {
+            Protocol(IPV6_HOP_BY_HOP) => self,
+            Protocol::ICMPV6 => self.known_if(Protocol::ICMPV6, transport.len() >= 4),
+            Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7),
+            protocol => self.transport(protocol, transport),
+        }
+    }
+
+    #[inline]
+    fn transport(self, protocol: Protocol, transport: &[u8]) -> Self {
+        match protocol {
+            Protocol::TCP => {
+                let Some(&[s0, s1, d0, d1, _, _, _, _, _, _, _, _, words, flags, ..]) =
+                    transport.first_chunk::<20>()
+                else {
+                    return self;
+                };
+                Self {
+                    tcp_flags: TcpFlags(flags),
+                    ..self.with_ports([s0, s1, d0, d1], protocol, transport, usize::from(words >> 4) * 4)
+                }
+            }
+            Protocol::UDP => match transport.first_chunk::<8>() {
+                Some(&[s0, s1, d0, d1, ..]) => self.with_ports([s0, s1, d0, d1], protocol, transport, 8),
+                None => self,
+            },
+            Protocol::SCTP => match transport.first_chunk::<12>() {
+                Some(&[s0, s1, d0, d1, ..]) => self.with_ports([s0, s1, d0, d1], protocol, transport, 12),
+                None => self,
+            },
+            Protocol::FRAGMENT => self,
+            protocol => Self { protocol, ..self },
+        }
+    }
+
+    #[inline]
+    fn with_ports(self, ports: [u8; 4], protocol: Protocol, transport: &[u8], header_len: usize) -> Self {
+        let [s0, s1, d0, d1] = ports;
+        let payload_len = transport.len().saturating_sub(header_len);
+        Self {
+            protocol,
+            src_port: u16::from_be_bytes([s0, s1]),
+            dst_port: u16::from_be_bytes([d0, d1]),
+            payload_len: u16::try_from(payload_len).unwrap_or(u16::MAX),
+            ..self
+        }
+    }
+
+    fn known_if(self, protocol: Protocol, whole: bool) -> Self {
+        if whole { Self { protocol, ..self } } else { self }
+    }
+
+    fn later_fragment(self, offset: u16) -> Self {
+        self.known_if(Protocol::FRAGMENT, offset >= MIN_FRAGMENT_OFFSET)
+    }
+}

@@ -1,0 +1,1 @@
+//! The logtail-style uploader.

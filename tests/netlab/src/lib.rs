@@ -1,0 +1,1 @@
+//! Userspace hosts on in-process tunnel devices.

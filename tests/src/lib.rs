@@ -1,0 +1,1 @@
+//! Tests of tuntrail that need more than one of its parts.
