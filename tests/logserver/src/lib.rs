@@ -1,1 +1,36 @@
-//! The reference log server.
+//! The reference log server: accepts logtail-style uploads, keeps each record once, answers queries.
+//!
+//! `tuntrail serve`, the demo and the tests embed it through [`Server`]. It speaks the protocol of a real log
+//! service, keeps records in SQLite, and can be told to misbehave ([`Fault`]) so that a client meets every
+//! failure the protocol knows. It is a tool for development, tests and small deployments behind a proxy: it
+//! has no accounts, no TLS and no retention.
+//!
+//! A server owns one thread. Everything below [`Server`] runs on it; the methods of [`Server`] may be called
+//! from any thread that is not inside the server.
+//!
+//! What it never does: store or log a private log ID. A private ID arrives in the address of an upload, is
+//! hashed to the public ID, and is forgotten.
+
+mod batch;
+mod body;
+mod config;
+mod connection;
+mod error;
+mod fault;
+mod id;
+mod journal;
+mod json;
+mod query;
+mod reply;
+mod routes;
+mod server;
+mod store;
+mod upload;
+
+pub use config::{Database, Limits, ServerConfig};
+pub use error::ServerError;
+pub use fault::{Fault, Times};
+pub use id::public_id;
+pub use journal::{RequestLog, Stats};
+pub use server::Server;
+pub use store::Entry;

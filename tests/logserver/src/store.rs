@@ -1,0 +1,652 @@
+//! The records, in SQLite.
+//!
+//! A *stream* is a collection and a public ID. An upload goes to the stream of its private ID and, if it has a
+//! `copyId`, also to that one's. An entry is kept once per (stream, writer, `proc_id`, `proc_seq`), where the
+//! writer is the stream it was uploaded to: in a stream that collects the copies of many writers, two of them
+//! may have drawn the same `proc_id`. Entries without both numbers cannot be recognised and are always kept.
+//!
+//! The connection sits behind a mutex; a call blocks its thread while SQLite works.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Row, Transaction, params, params_from_iter, types::Value,
+};
+
+use crate::{
+    ServerError,
+    batch::NewEntry,
+    config::{Database, Limits},
+    id::PublicId,
+    json,
+};
+
+/// Marks a database file as ours, in SQLite's header: "TTLS" in ASCII, for tuntrail log server.
+const APPLICATION_ID: i64 = 0x5454_4c53;
+
+/// The version of [`SCHEMA`].
+const SCHEMA_VERSION: i64 = 1;
+
+/// How long a statement waits for another process that uses the file, for example an sqlite3 shell.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most pages of a database file that SQLite can manage.
+const MAX_PAGES: u32 = u32::MAX - 1;
+
+/// Times are nanoseconds since 1970. `entries.time` is what queries filter and sort by: the client's time if
+/// it sent one, else the server's, for records may be uploaded long after they were made.
+const SCHEMA: &str = "
+    CREATE TABLE streams (
+        id INTEGER PRIMARY KEY,
+        collection TEXT NOT NULL,
+        public_id BLOB NOT NULL CHECK (length(public_id) = 32),
+        first_seen INTEGER NOT NULL,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        records INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (collection, public_id)
+    ) STRICT;
+    CREATE TABLE entries (
+        id INTEGER PRIMARY KEY,
+        stream INTEGER NOT NULL REFERENCES streams (id),
+        writer INTEGER NOT NULL REFERENCES streams (id),
+        proc_id INTEGER,
+        proc_seq INTEGER,
+        time INTEGER NOT NULL,
+        client_time TEXT,
+        server_time INTEGER NOT NULL,
+        error TEXT,
+        payload TEXT NOT NULL,
+        UNIQUE (stream, writer, proc_id, proc_seq)
+    ) STRICT;
+    CREATE INDEX entries_by_time ON entries (stream, time);
+";
+
+const SELECT: &str = "
+    SELECT s.public_id, w.public_id, e.proc_id, e.proc_seq, e.client_time, e.server_time, e.error, e.payload
+    FROM entries e JOIN streams s ON s.id = e.stream JOIN streams w ON w.id = e.writer
+    WHERE s.collection = ?";
+
+/// One stored entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The stream that holds it: a public ID, 64 lower-case hexadecimal digits.
+    pub public_id: String,
+    /// The stream it was uploaded to; differs from `public_id` in copies made for a `copyId`.
+    pub writer: String,
+    /// The process that wrote it, if it said so.
+    pub proc_id: Option<u32>,
+    /// Its number among that process's entries, if it said so. A gap means a lost entry.
+    pub proc_seq: Option<u64>,
+    /// The client's time as the client spelled it.
+    pub client_time: Option<String>,
+    /// When the server received it.
+    pub server_time: Timestamp,
+    /// The JSON text of `logtail.error`: what the client reported, or what was wrong with the input.
+    pub error: Option<String>,
+    /// The JSON text of the object that the client sent, without its `logtail` member, otherwise unchanged
+    /// but for white space between members and line breaks.
+    pub payload: String,
+}
+
+impl Entry {
+    /// The entry as queries answer it: one line of JSON, the payload's members after a `logtail` member with
+    /// what the client and the server know about it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let client_time = self.client_time.as_deref().map(json::quote);
+        let proc_id = self.proc_id.map(|id| id.to_string());
+        let proc_seq = self.proc_seq.map(|seq| seq.to_string());
+        let server_time = json::quote(&self.server_time.to_string());
+        let id = json::quote(&self.writer);
+        let members = [
+            ("client_time", client_time.as_deref()),
+            ("proc_id", proc_id.as_deref()),
+            ("proc_seq", proc_seq.as_deref()),
+            ("error", self.error.as_deref()),
+            ("id", Some(id.as_str())),
+            ("server_time", Some(server_time.as_str())),
+        ];
+        let logtail = json::object(members.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        match self.payload.strip_prefix('{') {
+            Some(rest) if rest != "}" => format!("{{\"logtail\":{logtail},{rest}"),
+            _ => format!("{{\"logtail\":{logtail}}}"),
+        }
+    }
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            public_id: PublicId::from_bytes(row.get(0)?).to_string(),
+            writer: PublicId::from_bytes(row.get(1)?).to_string(),
+            proc_id: row.get(2)?,
+            proc_seq: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
+            client_time: row.get(4)?,
+            server_time: from_nanos(row.get(5)?),
+            error: row.get(6)?,
+            payload: row.get(7)?,
+        })
+    }
+
+    /// The bytes it takes in an answer, about.
+    fn weight(&self) -> usize {
+        // 200 bytes hold the logtail member without its error.
+        self.payload.len() + self.error.as_ref().map_or(0, String::len) + 200
+    }
+}
+
+/// What became of the entries of one upload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) stored: u64,
+    pub(crate) duplicates: u64,
+    /// Entries also stored in the stream of the `copyId`.
+    pub(crate) copied: u64,
+}
+
+/// Which entries a query asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    /// Only these streams; all if empty.
+    pub(crate) instances: Vec<PublicId>,
+    /// From this time on.
+    pub(crate) start: Option<Timestamp>,
+    /// Before this time.
+    pub(crate) end: Option<Timestamp>,
+    /// At most so many.
+    pub(crate) max_count: Option<u32>,
+}
+
+/// The answer to a query.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) entries: Vec<Entry>,
+    /// There are more, but the answer would have been too long.
+    pub(crate) truncated: bool,
+}
+
+/// What is known about one stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StreamInfo {
+    pub(crate) collection: String,
+    pub(crate) public_id: String,
+    pub(crate) first_seen: Timestamp,
+    pub(crate) bytes: u64,
+    pub(crate) records: u64,
+}
+
+/// The database of a server.
+#[derive(Debug)]
+pub(crate) struct Store(Mutex<Connection>);
+
+impl Store {
+    pub(crate) fn open(database: &Database, limits: &Limits) -> Result<Self, ServerError> {
+        let mut connection = match database {
+            Database::Memory => Connection::open_in_memory()?,
+            Database::File(path) => {
+                create_private(path).map_err(|source| ServerError::Create { path: path.clone(), source })?;
+                Connection::open(path)?
+            }
+        };
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let path = match database {
+            Database::Memory => Path::new(":memory:"),
+            Database::File(path) => path,
+        };
+        prepare_schema(&mut connection, path)?;
+
+        // Power loss may cost the last uploads, but never the file; a log server need not sync each upload.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = u32::try_from(limits.database_bytes / u64::from(page_size.max(1)))
+            .unwrap_or(u32::MAX)
+            .clamp(1, MAX_PAGES);
+        // The pragma answers with the limit in force, which is not lower than the file's present size.
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Stores the entries of one upload in one transaction: all of them, or none if there is an error.
+    pub(crate) fn insert(
+        &self,
+        collection: &str,
+        writer: PublicId,
+        copy: Option<PublicId>,
+        entries: &[NewEntry],
+        now: Timestamp,
+    ) -> rusqlite::Result<Stored> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let mut result = Stored::default();
+        let writer_row = stream_row(&transaction, collection, writer, now)?;
+        result.stored = insert_into(&transaction, writer_row, writer_row, entries, now)?;
+        result.duplicates = to_u64(entries.len()) - result.stored;
+        if let Some(copy) = copy.filter(|copy| *copy != writer) {
+            let copy_row = stream_row(&transaction, collection, copy, now)?;
+            result.copied = insert_into(&transaction, copy_row, writer_row, entries, now)?;
+        }
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// All entries of a collection by stream, process and number; those without numbers first, as they came.
+    pub(crate) fn all(&self, collection: &str) -> rusqlite::Result<Vec<Entry>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&format!(
+            "{SELECT} ORDER BY s.public_id, e.proc_id, e.proc_seq, w.public_id, e.id"
+        ))?;
+        statement.query_map([collection], Entry::from_row)?.collect()
+    }
+
+    /// The entries of a collection that `filter` selects, oldest first, as many as fit into `max_bytes`
+    /// (but at least one); `None` if the collection does not exist.
+    pub(crate) fn find(
+        &self,
+        collection: &str,
+        filter: &Filter,
+        max_bytes: usize,
+    ) -> rusqlite::Result<Option<Found>> {
+        let connection = self.lock();
+        let known =
+            connection.prepare_cached("SELECT 1 FROM streams WHERE collection = ?")?.exists([collection])?;
+        if !known {
+            return Ok(None);
+        }
+
+        let mut sql = SELECT.to_owned();
+        let mut values = vec![Value::from(collection.to_owned())];
+        if !filter.instances.is_empty() {
+            sql += &format!(" AND s.public_id IN ({})", vec!["?"; filter.instances.len()].join(","));
+            values.extend(filter.instances.iter().map(|id| Value::from(id.as_bytes().to_vec())));
+        }
+        for (bound, comparison) in [(filter.start, " AND e.time >= ?"), (filter.end, " AND e.time < ?")] {
+            if let Some(bound) = bound {
+                sql += comparison;
+                values.push(to_nanos(bound).into());
+            }
+        }
+        sql += " ORDER BY e.time, e.id LIMIT ?";
+        values.push(filter.max_count.map_or(-1, i64::from).into());
+
+        let mut statement = connection.prepare(&sql)?;
+        let mut found = Found { entries: Vec::new(), truncated: false };
+        let mut bytes = 0_usize;
+        for entry in statement.query_map(params_from_iter(values), Entry::from_row)? {
+            let entry = entry?;
+            bytes = bytes.saturating_add(entry.weight());
+            if bytes > max_bytes && !found.entries.is_empty() {
+                found.truncated = true;
+                break;
+            }
+            found.entries.push(entry);
+        }
+        Ok(Some(found))
+    }
+
+    /// All streams by collection and ID, or those of one collection.
+    pub(crate) fn streams(&self, collection: Option<&str>) -> rusqlite::Result<Vec<StreamInfo>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT collection, public_id, first_seen, bytes, records FROM streams
+             WHERE ?1 IS NULL OR collection = ?1 ORDER BY collection, public_id",
+        )?;
+        let rows = statement.query_map([collection], |row| {
+            Ok(StreamInfo {
+                collection: row.get(0)?,
+                public_id: PublicId::from_bytes(row.get(1)?).to_string(),
+                first_seen: from_nanos(row.get(2)?),
+                bytes: row.get::<_, i64>(3)?.unsigned_abs(),
+                records: row.get::<_, i64>(4)?.unsigned_abs(),
+            })
+        })?;
+        rows.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an error means that the database has reached its limit, or the disk its end.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+/// The row of a stream, made if it is new.
+fn stream_row(
+    transaction: &Transaction<'_>,
+    collection: &str,
+    id: PublicId,
+    now: Timestamp,
+) -> rusqlite::Result<i64> {
+    let found = transaction
+        .prepare_cached("SELECT id FROM streams WHERE collection = ? AND public_id = ?")?
+        .query_row(params![collection, id.as_bytes()], |row| row.get(0))
+        .optional()?;
+    if let Some(row) = found {
+        return Ok(row);
+    }
+    transaction
+        .prepare_cached("INSERT INTO streams (collection, public_id, first_seen) VALUES (?, ?, ?)")?
+        .insert(params![collection, id.as_bytes(), to_nanos(now)])
+}
+
+/// Stores the entries that are not there yet, and returns their number.
+fn insert_into(
+    transaction: &Transaction<'_>,
+    stream: i64,
+    writer: i64,
+    entries: &[NewEntry],
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO entries
+             (stream, writer, proc_id, proc_seq, time, client_time, server_time, error, payload)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (stream, writer, proc_id, proc_seq) DO NOTHING",
+    )?;
+    let (mut records, mut bytes) = (0_i64, 0_i64);
+    for entry in entries {
+        let time = entry.client_time.as_ref().map_or(now, |(_, time)| *time);
+        let inserted = statement.execute(params![
+            stream,
+            writer,
+            entry.proc_id,
+            entry.proc_seq,
+            to_nanos(time),
+            entry.client_time.as_ref().map(|(text, _)| text),
+            to_nanos(now),
+            entry.error,
+            entry.payload,
+        ])?;
+        if inserted > 0 {
+            records += 1;
+            let length = entry.payload.len() + entry.error.as_ref().map_or(0, String::len);
+            bytes = bytes.saturating_add(i64::try_from(length).unwrap_or(i64::MAX));
+        }
+    }
+    transaction
+        .prepare_cached("UPDATE streams SET records = records + ?, bytes = bytes + ? WHERE id = ?")?
+        .execute(params![records, bytes, stream])?;
+    Ok(records.unsigned_abs())
+}
+
+/// Makes an empty database file that only its owner can read, unless the file exists. SQLite gives its
+/// side files the same permissions.
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Creates the tables in an empty database; accepts one of ours; leaves any other unchanged.
+fn prepare_schema(connection: &mut Connection, path: &Path) -> Result<(), ServerError> {
+    let foreign = || ServerError::ForeignDatabase { path: path.to_owned() };
+    let header = |connection: &Connection, name| connection.pragma_query_value(None, name, |row| row.get(0));
+    let application: i64 = match header(connection, "application_id") {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => return Err(foreign()),
+        other => other?,
+    };
+    let version: i64 = header(connection, "user_version")?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+
+    match (application, version) {
+        (APPLICATION_ID, SCHEMA_VERSION) => {}
+        (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
+            return Err(ServerError::NewerDatabase {
+                path: path.to_owned(),
+                found,
+                supported: SCHEMA_VERSION,
+            });
+        }
+        (0, 0) if tables == 0 => {
+            // Readers of the file don't wait for uploads then. Has no effect in memory.
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()?;
+        }
+        _ => return Err(foreign()),
+    }
+    Ok(())
+}
+
+/// Nanoseconds since 1970; times before 1677 and after 2262 become the nearest that fits.
+fn to_nanos(time: Timestamp) -> i64 {
+    let nanos = time.as_nanosecond();
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+}
+
+fn from_nanos(nanos: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_kept_once_per_process_and_number() {
+        let store = memory();
+        let batch = [entry(7, 1, "{}"), entry(7, 2, "{}"), entry(8, 1, "{}")];
+        assert_eq!(insert(&store, 1, None, &batch), Stored { stored: 3, ..Stored::default() });
+        let again = [entry(7, 2, "{\"late\":1}"), entry(7, 3, "{}")];
+        assert_eq!(insert(&store, 1, None, &again), Stored { stored: 1, duplicates: 1, copied: 0 });
+        assert_eq!(insert(&store, 2, None, &batch).stored, 3, "another stream has its own numbers");
+        let numbers: Vec<_> = store.all("c").unwrap().iter().map(|e| (e.proc_id, e.proc_seq)).collect();
+        let of_one = [(Some(7), Some(1)), (Some(7), Some(2)), (Some(7), Some(3)), (Some(8), Some(1))];
+        assert_eq!(numbers[..4], of_one, "by stream, process, number");
+        assert_eq!(numbers.len(), 7);
+        assert_eq!(store.all("c").unwrap()[1].payload, "{}", "the first one stays");
+    }
+
+    #[test]
+    fn entries_without_numbers_are_all_kept() {
+        let store = memory();
+        let nameless = NewEntry { payload: "{}".into(), ..NewEntry::default() };
+        let half = NewEntry { proc_id: Some(7), payload: "{}".into(), ..NewEntry::default() };
+        let batch = [nameless, half];
+        insert(&store, 1, None, &batch);
+        assert_eq!(insert(&store, 1, None, &batch).stored, 2);
+    }
+
+    #[test]
+    fn copies_of_different_writers_don_t_meet() {
+        let store = memory();
+        let batch = [entry(7, 1, "{}")];
+        assert_eq!(insert(&store, 1, Some(9), &batch).copied, 1);
+        assert_eq!(insert(&store, 2, Some(9), &batch).copied, 1);
+        assert_eq!(insert(&store, 2, Some(9), &batch), Stored { stored: 0, duplicates: 1, copied: 0 });
+        let writers: Vec<_> = store
+            .all("c")
+            .unwrap()
+            .into_iter()
+            .filter(|e| e.public_id == text(9))
+            .map(|e| e.writer)
+            .collect();
+        assert_eq!(writers, [text(1), text(2)]);
+    }
+
+    #[test]
+    fn a_copy_into_the_same_stream_is_no_copy() {
+        let nameless = NewEntry { payload: "{}".into(), ..NewEntry::default() };
+        let store = memory();
+        assert_eq!(insert(&store, 1, Some(1), &[nameless]).copied, 0);
+        assert_eq!(store.all("c").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn queries_filter_by_stream_and_time_and_count() {
+        let store = memory();
+        for (id, second) in [(1, 30), (2, 20), (1, 10)] {
+            let time = Timestamp::from_second(second).unwrap();
+            let mut entry = entry(7, second, "{}");
+            entry.client_time = Some((time.to_string(), time));
+            insert(&store, id, None, &[entry]);
+        }
+        let numbers = |filter: Filter| -> Vec<_> {
+            let found = store.find("c", &filter, usize::MAX).unwrap().unwrap();
+            found.entries.iter().filter_map(|e| e.proc_seq).collect()
+        };
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        assert_eq!(numbers(Filter::default()), [10, 20, 30]);
+        assert_eq!(numbers(Filter { start: at(20), ..Filter::default() }), [20, 30]);
+        assert_eq!(numbers(Filter { end: at(20), ..Filter::default() }), [10]);
+        assert_eq!(numbers(Filter { max_count: Some(2), ..Filter::default() }), [10, 20]);
+        assert_eq!(numbers(Filter { instances: vec![id(1)], ..Filter::default() }), [10, 30]);
+        assert_eq!(numbers(Filter { instances: vec![id(3)], ..Filter::default() }), [0; 0]);
+        assert!(store.find("other", &Filter::default(), 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_long_answer_is_cut_between_entries_and_says_so() {
+        let store = memory();
+        let batch: Vec<_> = (0..10).map(|seq| entry(7, seq, "{}")).collect();
+        insert(&store, 1, None, &batch);
+        let cut = store.find("c", &Filter::default(), 500).unwrap().unwrap();
+        assert_eq!((cut.entries.len(), cut.truncated), (2, true));
+        let one = store.find("c", &Filter::default(), 1).unwrap().unwrap();
+        assert_eq!(one.entries.len(), 1, "or nobody could ever read past a long entry");
+        assert!(!store.find("c", &Filter::default(), 1 << 20).unwrap().unwrap().truncated);
+    }
+
+    #[test]
+    fn an_entry_is_answered_with_what_client_and_server_know() {
+        let entry = Entry {
+            public_id: "aa".into(),
+            writer: "bb".into(),
+            proc_id: Some(7),
+            proc_seq: Some(1),
+            client_time: Some("2026-01-02T03:04:05.6789Z".into()),
+            server_time: Timestamp::UNIX_EPOCH,
+            error: Some("{\"detail\":\"d\"}".into()),
+            payload: "{\"text\":\"x\"}".into(),
+        };
+        assert_eq!(
+            entry.to_json(),
+            concat!(
+                r#"{"logtail":{"client_time":"2026-01-02T03:04:05.6789Z","proc_id":7,"proc_seq":1,"#,
+                r#""error":{"detail":"d"},"id":"bb","server_time":"1970-01-01T00:00:00Z"},"text":"x"}"#
+            )
+        );
+        let bare = Entry {
+            client_time: None,
+            proc_id: None,
+            proc_seq: None,
+            error: None,
+            payload: "{}".into(),
+            ..entry
+        };
+        assert_eq!(bare.to_json(), r#"{"logtail":{"id":"bb","server_time":"1970-01-01T00:00:00Z"}}"#);
+    }
+
+    #[test]
+    fn a_file_keeps_entries_and_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::File(folder.path().join("log.db"));
+        let store = Store::open(&database, &Limits::default()).unwrap();
+        insert(&store, 1, None, &[entry(7, 1, "{}")]);
+        drop(store);
+        let store = Store::open(&database, &Limits::default()).unwrap();
+        assert_eq!(insert(&store, 1, None, &[entry(7, 1, "{}")]).duplicates, 1);
+        let info = store.streams(Some("c")).unwrap().remove(0);
+        assert_eq!((info.records, info.bytes, info.public_id), (1, 2, text(1)));
+        #[cfg(unix)]
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&file.unwrap().metadata().unwrap().permissions());
+            assert_eq!(mode & 0o077, 0);
+        }
+    }
+
+    #[test]
+    fn foreign_and_newer_files_are_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let open = || Store::open(&Database::File(path.clone()), &Limits::default()).unwrap_err();
+
+        fs::write(
+            &path,
+            "these are my notes, long enough to be looked at as a database header, and more so".repeat(9),
+        )
+        .unwrap();
+        let before = fs::read(&path).unwrap();
+        assert!(matches!(open(), ServerError::ForeignDatabase { .. }));
+        assert_eq!(fs::read(&path).unwrap(), before);
+
+        fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+        let before = fs::read(&path).unwrap();
+        assert!(matches!(open(), ServerError::ForeignDatabase { .. }));
+        assert_eq!(fs::read(&path).unwrap(), before);
+
+        fs::remove_file(&path).unwrap();
+        drop(Store::open(&Database::File(path.clone()), &Limits::default()).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        assert!(matches!(open(), ServerError::NewerDatabase { found: 2, supported: 1, .. }));
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_is_a_typed_error() {
+        let database = Database::File("/nonexistent/folder/log.db".into());
+        assert!(matches!(Store::open(&database, &Limits::default()), Err(ServerError::Create { .. })));
+    }
+
+    #[test]
+    fn a_full_database_stores_all_of_an_upload_or_nothing() {
+        let limits = Limits { database_bytes: 128 << 10, ..Limits::default() };
+        let store = Store::open(&Database::Memory, &limits).unwrap();
+        insert(&store, 1, None, &[entry(7, 1, "{}")]);
+        let long = format!("{{\"x\":\"{}\"}}", "x".repeat(60_000));
+        let batch: Vec<_> = (2..6).map(|seq| entry(7, seq, &long)).collect();
+        let error = store.insert("c", id(1), None, &batch, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert!(is_full(&error), "{error}");
+        assert_eq!(store.all("c").unwrap().len(), 1);
+        assert_eq!(insert(&store, 1, None, &[entry(7, 2, "{}")]).stored, 1, "small ones still fit");
+    }
+
+    fn memory() -> Store {
+        Store::open(&Database::Memory, &Limits::default()).unwrap()
+    }
+
+    fn insert(store: &Store, writer: u8, copy: Option<u8>, entries: &[NewEntry]) -> Stored {
+        store.insert("c", id(writer), copy.map(id), entries, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    fn id(number: u8) -> PublicId {
+        PublicId::from_bytes([number; 32])
+    }
+
+    fn text(number: u8) -> String {
+        id(number).to_string()
+    }
+
+    fn entry(proc_id: u32, proc_seq: i64, payload: &str) -> NewEntry {
+        NewEntry {
+            proc_id: Some(proc_id),
+            proc_seq: Some(proc_seq),
+            payload: payload.to_owned(),
+            ..NewEntry::default()
+        }
+    }
+}
