@@ -8,6 +8,20 @@
 //! A server owns one thread. Everything below [`Server`] runs on it; the methods of [`Server`] may be called
 //! from any thread that is not inside the server.
 //!
+//! ```
+//! use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
+//!
+//! let mut server = Server::start(ServerConfig::default())?;
+//! server.inject(Fault::LostResponse, Times::ONCE)?;
+//! println!("upload to {}/c/tailtraffic.log.example.com/...", server.base_url());
+//! // ... let a client upload, then look at what arrived:
+//! for entry in server.entries("tailtraffic.log.example.com")? {
+//!     println!("{}", entry.to_json());
+//! }
+//! server.stop();
+//! # Ok::<(), tuntrail_logserver::ServerError>(())
+//! ```
+//!
 //! What it never does: store or log a private log ID. A private ID arrives in the address of an upload, is
 //! hashed to the public ID, and is forgotten.
 

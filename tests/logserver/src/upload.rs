@@ -1,4 +1,6 @@
 //! `POST /c/{collection}/{private id}`: receiving entries.
+//!
+//! Bodies arrive side by side; decoding and storing happens on the server's only thread, one upload at a time.
 
 use axum::{
     body::Body,

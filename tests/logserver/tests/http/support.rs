@@ -9,35 +9,35 @@ use std::{
 use serde_json::Value;
 use tuntrail_logserver::{Server, ServerConfig};
 
-pub const COLLECTION: &str = "tailtraffic.log.example.com";
-pub const PRIVATE: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-pub const PUBLIC: &str = "630dcd2966c4336691125448bbb25b4ff412a49c732db2c8abc1b8581bd710dd";
+pub(crate) const COLLECTION: &str = "tailtraffic.log.example.com";
+pub(crate) const PRIVATE: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(crate) const PUBLIC: &str = "630dcd2966c4336691125448bbb25b4ff412a49c732db2c8abc1b8581bd710dd";
 
 /// No test waits so long unless it fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn start() -> Server {
+pub(crate) fn start() -> Server {
     Server::start(ServerConfig::default()).unwrap()
 }
 
 /// A complete answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap_or_else(|| panic!("no error: {self:?}")).to_owned()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -45,7 +45,7 @@ impl Answer {
     }
 }
 
-pub fn connect(server: &Server) -> TcpStream {
+pub(crate) fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.local_addr()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -53,7 +53,7 @@ pub fn connect(server: &Server) -> TcpStream {
 }
 
 /// Sends `bytes` and returns all that comes back until the server closes.
-pub fn exchange(server: &Server, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn exchange(server: &Server, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(server);
     stream.write_all(bytes).unwrap();
     // An error is a reset connection, which some faults cause on purpose.
@@ -64,7 +64,7 @@ pub fn exchange(server: &Server, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of a request that asks for the connection to be closed afterwards.
-pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
@@ -73,7 +73,13 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) 
     [head.as_bytes(), body].concat()
 }
 
-pub fn send(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(crate) fn send(
+    server: &Server,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let raw = exchange(server, &request(method, path, headers, body));
     let text = String::from_utf8_lossy(&raw).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
@@ -86,21 +92,21 @@ pub fn send(server: &Server, method: &str, path: &str, headers: &[(&str, &str)],
     answer
 }
 
-pub fn get(server: &Server, path: &str) -> Answer {
+pub(crate) fn get(server: &Server, path: &str) -> Answer {
     send(server, "GET", path, &[], b"")
 }
 
-pub fn upload_path() -> String {
+pub(crate) fn upload_path() -> String {
     format!("/c/{COLLECTION}/{PRIVATE}")
 }
 
 /// Uploads a plain body to the usual stream.
-pub fn upload(server: &Server, body: &str) -> Answer {
+pub(crate) fn upload(server: &Server, body: &str) -> Answer {
     send(server, "POST", &upload_path(), &[], body.as_bytes())
 }
 
 /// Uploads a body compressed as clients do it.
-pub fn upload_zstd(server: &Server, body: &str) -> Answer {
+pub(crate) fn upload_zstd(server: &Server, body: &str) -> Answer {
     let wire = zstd::bulk::compress(body.as_bytes(), 1).unwrap();
     let length = body.len().to_string();
     let headers = [("content-encoding", "zstd"), ("orig-content-length", length.as_str())];
@@ -108,6 +114,6 @@ pub fn upload_zstd(server: &Server, body: &str) -> Answer {
 }
 
 /// An entry with numbers, framed as clients frame it.
-pub fn entry(proc_id: u32, proc_seq: u64) -> String {
+pub(crate) fn entry(proc_id: u32, proc_seq: u64) -> String {
     format!("{{\"logtail\":{{\"proc_id\":{proc_id},\"proc_seq\":{proc_seq}}},\"text\":\"x\"}}\n")
 }

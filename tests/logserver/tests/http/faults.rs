@@ -1,15 +1,14 @@
 //! Failures on demand, and how the server ends.
 
-mod support;
-
 use std::{
     io::{Read, Write},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use support::*;
 use tuntrail_logserver::{Fault, Limits, Server, ServerConfig, Times};
+
+use crate::support::*;
 
 #[test]
 fn a_status_is_answered_as_often_as_told_and_stores_nothing() {
@@ -85,7 +84,7 @@ fn stopping_interrupts_a_slow_answer() {
     let mut server = start();
     server.inject(Fault::Slow(Duration::from_secs(3600)), Times::ONCE).unwrap();
     let mut slow = connect(&server);
-    slow.write_all(&support::request("POST", &upload_path(), &[], entry(7, 1).as_bytes())).unwrap();
+    slow.write_all(&request("POST", &upload_path(), &[], entry(7, 1).as_bytes())).unwrap();
     server.wait_for(|stats| stats.faults == 1, PATIENCE).unwrap();
     server.stop();
     let mut answer = String::new();
@@ -98,7 +97,7 @@ fn a_client_that_leaves_during_a_slow_answer_has_stored_nothing() {
     let server = start();
     server.inject(Fault::Slow(Duration::from_secs(3600)), Times::ONCE).unwrap();
     let mut slow = connect(&server);
-    slow.write_all(&support::request("POST", &upload_path(), &[], entry(7, 1).as_bytes())).unwrap();
+    slow.write_all(&request("POST", &upload_path(), &[], entry(7, 1).as_bytes())).unwrap();
     server.wait_for(|stats| stats.faults == 1, PATIENCE).unwrap();
     drop(slow);
     server.wait_for(|stats| stats.uploads == 1, PATIENCE).unwrap();
@@ -111,8 +110,11 @@ fn stopping_ends_idle_and_dawdling_connections_and_keeps_what_was_seen() {
     upload(&server, &entry(7, 1));
     let silent = connect(&server);
     let mut dawdling = connect(&server);
-    let head = format!("POST {} HTTP/1.1\r\nhost: t\r\ncontent-length: 100\r\n\r\n{{", upload_path());
-    dawdling.write_all(head.as_bytes()).unwrap();
+    let head = "host: t\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
+    dawdling.write_all(format!("POST {} HTTP/1.1\r\n{head}", upload_path()).as_bytes()).unwrap();
+    let mut waiting = [0; 25];
+    dawdling.read_exact(&mut waiting).unwrap();
+    assert_eq!(&waiting, b"HTTP/1.1 100 Continue\r\n\r\n", "the server waits for the body");
     server.stop();
     server.stop();
     for mut stream in [silent, dawdling] {
@@ -146,7 +148,7 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
     server.inject(Fault::CloseBeforeResponse, Times::ONCE).unwrap();
     let mut first = connect(&server);
     let mut second = connect(&server);
-    let bytes = support::request("POST", &upload_path(), &[], entry(7, 1).as_bytes());
+    let bytes = request("POST", &upload_path(), &[], entry(7, 1).as_bytes());
     second.write_all(&bytes).unwrap();
     first.write_all(&bytes).unwrap();
     let (mut of_first, mut of_second) = (Vec::new(), Vec::new());
@@ -188,5 +190,5 @@ fn faults_can_be_set_over_http_if_configured() {
 
 /// All bytes that come back for an upload.
 fn raw_upload(server: &Server, body: &str) -> Vec<u8> {
-    exchange(server, &support::request("POST", &upload_path(), &[], body.as_bytes()))
+    exchange(server, &request("POST", &upload_path(), &[], body.as_bytes()))
 }
