@@ -7,13 +7,7 @@
 //!
 //! The connection sits behind a mutex; a call blocks its thread while SQLite works.
 
-use std::{
-    fs::OpenOptions,
-    io,
-    path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rusqlite::{
@@ -21,125 +15,18 @@ use rusqlite::{
 };
 
 use crate::{
-    ServerError,
+    Entry, ServerError,
     batch::NewEntry,
     config::{Database, Limits},
     id::PublicId,
-    json,
+    schema,
 };
 
-/// Marks a database file as ours, in SQLite's header: "TTLS" in ASCII, for tuntrail log server.
-const APPLICATION_ID: i64 = 0x5454_4c53;
-
-/// The version of [`SCHEMA`].
-const SCHEMA_VERSION: i64 = 1;
-
-/// How long a statement waits for another process that uses the file, for example an sqlite3 shell.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The most pages of a database file that SQLite can manage.
-const MAX_PAGES: u32 = u32::MAX - 1;
-
-/// Times are nanoseconds since 1970. `entries.time` is what queries filter and sort by: the client's time if
-/// it sent one, else the server's, for records may be uploaded long after they were made.
-const SCHEMA: &str = "
-    CREATE TABLE streams (
-        id INTEGER PRIMARY KEY,
-        collection TEXT NOT NULL,
-        public_id BLOB NOT NULL CHECK (length(public_id) = 32),
-        first_seen INTEGER NOT NULL,
-        bytes INTEGER NOT NULL DEFAULT 0,
-        records INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (collection, public_id)
-    ) STRICT;
-    CREATE TABLE entries (
-        id INTEGER PRIMARY KEY,
-        stream INTEGER NOT NULL REFERENCES streams (id),
-        writer INTEGER NOT NULL REFERENCES streams (id),
-        proc_id INTEGER,
-        proc_seq INTEGER,
-        time INTEGER NOT NULL,
-        client_time TEXT,
-        server_time INTEGER NOT NULL,
-        error TEXT,
-        payload TEXT NOT NULL,
-        UNIQUE (stream, writer, proc_id, proc_seq)
-    ) STRICT;
-    CREATE INDEX entries_by_time ON entries (stream, time);
-";
-
+/// The columns of an entry in the order in which [`read_entry`] takes them; conditions may follow.
 const SELECT: &str = "
     SELECT s.public_id, w.public_id, e.proc_id, e.proc_seq, e.client_time, e.server_time, e.error, e.payload
     FROM entries e JOIN streams s ON s.id = e.stream JOIN streams w ON w.id = e.writer
     WHERE s.collection = ?";
-
-/// One stored entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Entry {
-    /// The stream that holds it: a public ID, 64 lower-case hexadecimal digits.
-    pub public_id: String,
-    /// The stream it was uploaded to; differs from `public_id` in copies made for a `copyId`.
-    pub writer: String,
-    /// The process that wrote it, if it said so.
-    pub proc_id: Option<u32>,
-    /// Its number among that process's entries, if it said so. A gap means a lost entry.
-    pub proc_seq: Option<u64>,
-    /// The client's time as the client spelled it.
-    pub client_time: Option<String>,
-    /// When the server received it.
-    pub server_time: Timestamp,
-    /// The JSON text of `logtail.error`: what the client reported, or what was wrong with the input.
-    pub error: Option<String>,
-    /// The JSON text of the object that the client sent, without its `logtail` member, otherwise unchanged
-    /// but for white space between members and line breaks.
-    pub payload: String,
-}
-
-impl Entry {
-    /// The entry as queries answer it: one line of JSON, the payload's members after a `logtail` member with
-    /// what the client and the server know about it.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let client_time = self.client_time.as_deref().map(json::quote);
-        let proc_id = self.proc_id.map(|id| id.to_string());
-        let proc_seq = self.proc_seq.map(|seq| seq.to_string());
-        let server_time = json::quote(&self.server_time.to_string());
-        let id = json::quote(&self.writer);
-        let members = [
-            ("client_time", client_time.as_deref()),
-            ("proc_id", proc_id.as_deref()),
-            ("proc_seq", proc_seq.as_deref()),
-            ("error", self.error.as_deref()),
-            ("id", Some(id.as_str())),
-            ("server_time", Some(server_time.as_str())),
-        ];
-        let logtail = json::object(members.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        match self.payload.strip_prefix('{') {
-            Some(rest) if rest != "}" => format!("{{\"logtail\":{logtail},{rest}"),
-            _ => format!("{{\"logtail\":{logtail}}}"),
-        }
-    }
-
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            public_id: PublicId::from_bytes(row.get(0)?).to_string(),
-            writer: PublicId::from_bytes(row.get(1)?).to_string(),
-            proc_id: row.get(2)?,
-            proc_seq: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
-            client_time: row.get(4)?,
-            server_time: from_nanos(row.get(5)?),
-            error: row.get(6)?,
-            payload: row.get(7)?,
-        })
-    }
-
-    /// The bytes it takes in an answer, about.
-    fn weight(&self) -> usize {
-        // 200 bytes hold the logtail member without its error.
-        self.payload.len() + self.error.as_ref().map_or(0, String::len) + 200
-    }
-}
 
 /// What became of the entries of one upload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -187,30 +74,7 @@ pub(crate) struct Store(Mutex<Connection>);
 
 impl Store {
     pub(crate) fn open(database: &Database, limits: &Limits) -> Result<Self, ServerError> {
-        let mut connection = match database {
-            Database::Memory => Connection::open_in_memory()?,
-            Database::File(path) => {
-                create_private(path).map_err(|source| ServerError::Create { path: path.clone(), source })?;
-                Connection::open(path)?
-            }
-        };
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        let path = match database {
-            Database::Memory => Path::new(":memory:"),
-            Database::File(path) => path,
-        };
-        prepare_schema(&mut connection, path)?;
-
-        // Power loss may cost the last uploads, but never the file; a log server need not sync each upload.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        let pages = u32::try_from(limits.database_bytes / u64::from(page_size.max(1)))
-            .unwrap_or(u32::MAX)
-            .clamp(1, MAX_PAGES);
-        // The pragma answers with the limit in force, which is not lower than the file's present size.
-        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
-        Ok(Self(Mutex::new(connection)))
+        Ok(Self(Mutex::new(schema::open(database, limits)?)))
     }
 
     /// Stores the entries of one upload in one transaction: all of them, or none if there is an error.
@@ -242,7 +106,7 @@ impl Store {
         let mut statement = connection.prepare_cached(&format!(
             "{SELECT} ORDER BY s.public_id, e.proc_id, e.proc_seq, w.public_id, e.id"
         ))?;
-        statement.query_map([collection], Entry::from_row)?.collect()
+        statement.query_map([collection], read_entry)?.collect()
     }
 
     /// The entries of a collection that `filter` selects, oldest first, as many as fit into `max_bytes`
@@ -278,7 +142,7 @@ impl Store {
         let mut statement = connection.prepare(&sql)?;
         let mut found = Found { entries: Vec::new(), truncated: false };
         let mut bytes = 0_usize;
-        for entry in statement.query_map(params_from_iter(values), Entry::from_row)? {
+        for entry in statement.query_map(params_from_iter(values), read_entry)? {
             let entry = entry?;
             bytes = bytes.saturating_add(entry.weight());
             if bytes > max_bytes && !found.entries.is_empty() {
@@ -378,51 +242,18 @@ fn insert_into(
     Ok(records.unsigned_abs())
 }
 
-/// Makes an empty database file that only its owner can read, unless the file exists. SQLite gives its
-/// side files the same permissions.
-fn create_private(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Creates the tables in an empty database; accepts one of ours; leaves any other unchanged.
-fn prepare_schema(connection: &mut Connection, path: &Path) -> Result<(), ServerError> {
-    let foreign = || ServerError::ForeignDatabase { path: path.to_owned() };
-    let header = |connection: &Connection, name| connection.pragma_query_value(None, name, |row| row.get(0));
-    let application: i64 = match header(connection, "application_id") {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => return Err(foreign()),
-        other => other?,
-    };
-    let version: i64 = header(connection, "user_version")?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-
-    match (application, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => {}
-        (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
-            return Err(ServerError::NewerDatabase {
-                path: path.to_owned(),
-                found,
-                supported: SCHEMA_VERSION,
-            });
-        }
-        (0, 0) if tables == 0 => {
-            // Readers of the file don't wait for uploads then. Has no effect in memory.
-            connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            transaction.commit()?;
-        }
-        _ => return Err(foreign()),
-    }
-    Ok(())
+/// The entry in a row of [`SELECT`].
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        public_id: PublicId::from_bytes(row.get(0)?).to_string(),
+        writer: PublicId::from_bytes(row.get(1)?).to_string(),
+        proc_id: row.get(2)?,
+        proc_seq: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
+        client_time: row.get(4)?,
+        server_time: from_nanos(row.get(5)?),
+        error: row.get(6)?,
+        payload: row.get(7)?,
+    })
 }
 
 /// Nanoseconds since 1970; times before 1677 and after 2262 become the nearest that fits.
@@ -531,36 +362,6 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_answered_with_what_client_and_server_know() {
-        let entry = Entry {
-            public_id: "aa".into(),
-            writer: "bb".into(),
-            proc_id: Some(7),
-            proc_seq: Some(1),
-            client_time: Some("2026-01-02T03:04:05.6789Z".into()),
-            server_time: Timestamp::UNIX_EPOCH,
-            error: Some("{\"detail\":\"d\"}".into()),
-            payload: "{\"text\":\"x\"}".into(),
-        };
-        assert_eq!(
-            entry.to_json(),
-            concat!(
-                r#"{"logtail":{"client_time":"2026-01-02T03:04:05.6789Z","proc_id":7,"proc_seq":1,"#,
-                r#""error":{"detail":"d"},"id":"bb","server_time":"1970-01-01T00:00:00Z"},"text":"x"}"#
-            )
-        );
-        let bare = Entry {
-            client_time: None,
-            proc_id: None,
-            proc_seq: None,
-            error: None,
-            payload: "{}".into(),
-            ..entry
-        };
-        assert_eq!(bare.to_json(), r#"{"logtail":{"id":"bb","server_time":"1970-01-01T00:00:00Z"}}"#);
-    }
-
-    #[test]
     fn a_file_keeps_entries_and_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::File(folder.path().join("log.db"));
@@ -577,39 +378,6 @@ mod tests {
                 std::os::unix::fs::PermissionsExt::mode(&file.unwrap().metadata().unwrap().permissions());
             assert_eq!(mode & 0o077, 0);
         }
-    }
-
-    #[test]
-    fn foreign_and_newer_files_are_refused_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let open = || Store::open(&Database::File(path.clone()), &Limits::default()).unwrap_err();
-
-        fs::write(
-            &path,
-            "these are my notes, long enough to be looked at as a database header, and more so".repeat(9),
-        )
-        .unwrap();
-        let before = fs::read(&path).unwrap();
-        assert!(matches!(open(), ServerError::ForeignDatabase { .. }));
-        assert_eq!(fs::read(&path).unwrap(), before);
-
-        fs::remove_file(&path).unwrap();
-        Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
-        let before = fs::read(&path).unwrap();
-        assert!(matches!(open(), ServerError::ForeignDatabase { .. }));
-        assert_eq!(fs::read(&path).unwrap(), before);
-
-        fs::remove_file(&path).unwrap();
-        drop(Store::open(&Database::File(path.clone()), &Limits::default()).unwrap());
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
-        assert!(matches!(open(), ServerError::NewerDatabase { found: 2, supported: 1, .. }));
-    }
-
-    #[test]
-    fn a_folder_that_does_not_exist_is_a_typed_error() {
-        let database = Database::File("/nonexistent/folder/log.db".into());
-        assert!(matches!(Store::open(&database, &Limits::default()), Err(ServerError::Create { .. })));
     }
 
     #[test]
