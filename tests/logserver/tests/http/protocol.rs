@@ -1,5 +1,7 @@
 //! The protocol over real loopback HTTP: what a client and a reader see.
 
+use std::io::Write;
+
 use serde_json::json;
 use tuntrail_logserver::{Database, Limits, Server, ServerConfig, ServerError};
 
@@ -171,6 +173,30 @@ fn too_long_a_body_is_413_however_it_is_sent() {
     assert_eq!(server.entries(COLLECTION).unwrap().len(), 3);
     let encoding = send(&server, "POST", &upload_path(), &[("content-encoding", "gzip")], b"{}");
     assert_eq!(encoding.status, 415);
+}
+
+#[test]
+fn a_client_that_writes_before_it_reads_still_sees_the_413() {
+    let server = start();
+    let answer = upload(&server, &"x".repeat(6 << 20));
+    assert_eq!(answer.status, 413);
+    assert!(answer.error().contains("1048576 bytes"), "{}", answer.body);
+    assert_eq!(server.requests()[0].wire_bytes, 6 << 20);
+}
+
+#[test]
+fn a_body_without_end_is_not_read_for_ever() {
+    let server = start();
+    let mut stream = connect(&server);
+    let head = "host: t\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(format!("POST {} HTTP/1.1\r\n{head}", upload_path()).as_bytes()).unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    // 64 MiB are far beyond what may be read and what the system buffers.
+    let refused = (0..1024).any(|_| stream.write_all(chunk.as_bytes()).is_err());
+    assert!(refused, "the server closes the connection");
+    let log = server.requests().remove(0);
+    assert_eq!(log.status, Some(413));
+    assert!(log.wire_bytes < 10 << 20, "{}", log.wire_bytes);
 }
 
 #[test]
