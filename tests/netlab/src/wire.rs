@@ -1,4 +1,6 @@
-//! What a host needs from its network card.
+//! What a host needs from its network card, and the one that leads into a tunnel.
+
+use tuntrail::tunnel::PacketQueue;
 
 /// How a blocking receive ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,4 +23,26 @@ pub trait Wire: Send + Sync {
 
     /// Closes the wire in both directions and ends a waiting [`Self::recv`]. Closing twice is harmless.
     fn close(&self);
+}
+
+/// The host side of a tunnel. A full queue drops the packet, as its statistics say.
+impl Wire for PacketQueue {
+    fn send(&self, packet: &[u8]) -> bool {
+        Self::send(self, packet).is_ok()
+    }
+
+    fn recv(&self, buffer: &mut Vec<u8>) -> Recv {
+        loop {
+            match Self::recv(self, buffer, None) {
+                Ok(true) => return Recv::Packet,
+                // Without a time limit there is no empty return; should there be one, wait again.
+                Ok(false) => {}
+                Err(_) => return Recv::Closed,
+            }
+        }
+    }
+
+    fn close(&self) {
+        Self::close(self);
+    }
 }

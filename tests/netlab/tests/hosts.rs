@@ -1,5 +1,10 @@
 //! Two hosts back to back: real TCP, UDP and ICMP over a wire in memory.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests may fail loudly; the lint's own exception misses their helpers"
+)]
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::mpsc,
@@ -238,7 +243,7 @@ fn sockets_are_bounded_and_closed_connections_make_room() {
     }
     assert_eq!(server.stats().tcp.accepted, 6);
 
-    let (a, _silent) = memory_wire(CAPACITY);
+    let (a, silent) = memory_wire(CAPACITY);
     let client = Host::start(HostOptions { max_sockets: 1, ..client_options() }, a).unwrap();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| client.tcp_transfer(Transfer::new(addr("10.7.0.2:80"), 1, 1)));
@@ -246,7 +251,7 @@ fn sockets_are_bounded_and_closed_connections_make_room() {
         let error = client.ping(Ping::new(ip("10.7.0.2"), 1)).unwrap_err();
         assert!(matches!(error, HostError::TooManySockets { limit: 1 }), "{error}");
         // Ends the first transfer long before its deadline.
-        _silent.close();
+        silent.close();
         assert!(matches!(first.join().unwrap(), Err(HostError::WireClosed)));
     });
 }
