@@ -26,6 +26,8 @@ const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
 
 /// A free routing table, whose number also serves as the mark of the tunnel's sockets (`SO_MARK`).
 pub(crate) fn free_mark() -> Result<u32, LinuxError> {
+    // Tells a missing command from an unused table.
+    Ip::SYSTEM.run(&["-V"])?;
     for table in FIRST_TABLE..FIRST_TABLE + TABLES {
         let number = table.to_string();
         let used = |family| {
@@ -34,8 +36,6 @@ pub(crate) fn free_mark() -> Result<u32, LinuxError> {
                 .run(&[family, "route", "show", "table", &number])
                 .is_ok_and(|routes| !routes.is_empty())
         };
-        // Tells a missing command from an unused table.
-        Ip::SYSTEM.run(&["-V"])?;
         if !used("-4") && !used("-6") {
             return Ok(table);
         }

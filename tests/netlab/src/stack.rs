@@ -434,3 +434,46 @@ fn tcp_socket() -> tcp::Socket<'static> {
 fn stack_time(now: Instant) -> StackInstant {
     StackInstant::from_micros(i64::try_from(now.as_nanos() / 1_000).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::memory::{MemoryWire, memory_wire};
+
+    #[test]
+    fn a_stack_without_work_sleeps_for_ever() {
+        let (mut stack, _far) = stack();
+        let now = SystemClock.now();
+        assert_eq!(stack.timeout(now), None);
+        // An echo socket has no deadline, however long it lives.
+        stack.prepare_udp(53);
+        stack.egress(now);
+        assert_eq!(stack.echoes.len(), 1);
+        assert_eq!(stack.timeout(now), None);
+    }
+
+    #[test]
+    fn a_client_sets_the_deadline_and_leaves_none_behind() {
+        let (mut stack, _far) = stack();
+        let (reply, answer) = mpsc::sync_channel(1);
+        let now = SystemClock.now();
+        let ping = Ping::new("10.0.0.2".parse().unwrap(), 1).within(std::time::Duration::from_millis(7));
+        stack.start(now, Command::Ping(ping, reply));
+        while stack.egress(now) | stack.service(now) {}
+        assert_eq!(stack.timeout(now), Some(ping.within));
+        let later = now + ping.within;
+        while stack.egress(later) | stack.service(later) {}
+        stack.bury(later);
+        assert!(matches!(answer.recv().unwrap(), Err(HostError::Timeout { sent: 1, .. })));
+        assert_eq!(stack.timeout(later), None);
+        assert_eq!(stack.sockets.iter().count(), 0);
+    }
+
+    fn stack() -> (Stack, MemoryWire) {
+        let (near, far) = memory_wire(16);
+        let options = HostOptions::new(["10.0.0.1".parse().unwrap()]).udp_echo(crate::Ports::Any);
+        (Stack::new(options, Arc::new(near), Arc::new(Inbox::new()), Arc::default()), far)
+    }
+}

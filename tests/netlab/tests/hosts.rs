@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tuntrail::hook::{Connection, Protocol};
+use tuntrail::{
+    hook::{Connection, Protocol},
+    tunnel::packet_queue,
+};
 use tuntrail_netlab::{
     Host, HostError, HostOptions, HostStats, MemoryWire, Ping, Ports, Recv, TcpService, Transfer,
     UdpExchange, Wire, memory_wire,
@@ -298,6 +301,32 @@ fn an_idle_host_stays_silent_and_garbage_is_counted_but_harmless() {
     assert_eq!(stats.total.tx.packets, 0);
     let after = host.stop();
     assert_eq!(after.total.tx.packets, 0);
+}
+
+#[test]
+fn packets_that_a_full_wire_refuses_are_counted_apart() {
+    let (device, queue) = packet_queue(1, 1_420);
+    let host = Host::start(client_options(), queue).unwrap();
+    let exchange = UdpExchange::new(addr("10.7.0.2:53"), 100, 3).within(Duration::from_millis(50));
+    let error = host.udp_exchange(exchange).unwrap_err();
+    assert!(matches!(error, HostError::Timeout { sent: 3, .. }), "{error}");
+    let stats = host.stats();
+    assert_eq!((stats.total.tx.packets, stats.total.tx.bytes), (1, 128));
+    assert_eq!((stats.refused.packets, stats.refused.bytes), (2, 256));
+    drop(device);
+}
+
+#[test]
+fn a_host_on_a_packet_queue_ends_with_its_tunnel() {
+    let (device, queue) = packet_queue(16, 1_420);
+    let host = Host::start(client_options(), queue).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| host.ping(Ping::new(ip("10.7.0.2"), 1)));
+        host.wait_for(PATIENCE, |stats| stats.total.tx.packets > 0).unwrap();
+        drop(device);
+        assert!(matches!(waiting.join().unwrap(), Err(HostError::WireClosed)));
+    });
+    assert!(matches!(host.ping(Ping::new(ip("10.7.0.2"), 1)), Err(HostError::WireClosed)));
 }
 
 // Helpers
