@@ -74,8 +74,8 @@ impl Host {
         self.ask(|reply| Command::Transfer(transfer, reply))
     }
 
-    /// Sends datagrams to an echo service and counts what comes back. Blocks until all came back, or none came for a
-    /// second.
+    /// Sends datagrams to an echo service and counts what comes back. Blocks until all came back, or none came for two
+    /// seconds.
     ///
     /// # Errors
     /// [`HostError::NoReply`] if nothing came back, [`HostError::Timeout`], and the errors of beginning and stopping

@@ -35,8 +35,8 @@ pub struct Ping {
 }
 
 impl Ping {
-    /// Sends `count` requests with 56 content bytes to `to`, each after the answer to the one before, or after a
-    /// second without one.
+    /// Sends `count` requests with 56 content bytes to `to`, each after the answer to the one before, or after two
+    /// seconds without one.
     #[must_use]
     pub const fn new(to: IpAddr, count: u16) -> Self {
         Self { to, size: 56, count, within: DEFAULT_WITHIN }

@@ -329,6 +329,54 @@ fn a_host_on_a_packet_queue_ends_with_its_tunnel() {
     assert!(matches!(host.ping(Ping::new(ip("10.7.0.2"), 1)), Err(HostError::WireClosed)));
 }
 
+#[test]
+fn damaged_packets_do_not_bring_a_host_down() {
+    let mut originals = Vec::new();
+    for to in ["10.7.0.2:80", "[fd00:7::2]:80"] {
+        let (near, far) = memory_wire(CAPACITY);
+        let client = Host::start(client_options(), near).unwrap();
+        let within = Duration::from_millis(20);
+        client.tcp_transfer(Transfer::new(addr(to), 16, 16).within(within)).unwrap_err();
+        client.udp_exchange(UdpExchange::new(addr(to), 8, 1).within(within)).unwrap_err();
+        client.ping(Ping::new(addr(to).ip(), 1).within(within)).unwrap_err();
+        drop(client);
+        let mut packet = Vec::new();
+        while far.recv(&mut packet) == Recv::Packet {
+            originals.push(packet.clone());
+        }
+    }
+    assert!(originals.len() >= 6, "SYN, datagram and echo request of both IP versions");
+
+    let (far, near) = memory_wire(CAPACITY);
+    let server = Host::start(HostOptions { max_sockets: 16, ..server_options().any_ip() }, near).unwrap();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |bound: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random >> 33).unwrap() % bound
+    };
+    let mut sent = 0;
+    for _ in 0..20 {
+        for _ in 0..500 {
+            let mut packet = originals[below(originals.len())].clone();
+            for _ in 0..=below(3) {
+                let at = below(packet.len());
+                packet[at] = u8::try_from(below(256)).unwrap();
+            }
+            if below(4) == 0 {
+                packet.truncate(below(packet.len()));
+            }
+            sent += u64::from(far.send(&packet));
+        }
+        server.wait_for(PATIENCE, |stats| stats.total.rx.packets == sent).unwrap();
+    }
+    assert_eq!(sent, 10_000);
+    // The stack thread still takes commands: nobody answers this one.
+    let error = server.ping(Ping::new(ip("10.7.0.1"), 1).within(Duration::from_millis(20))).unwrap_err();
+    assert!(matches!(error, HostError::Timeout { .. } | HostError::TooManySockets { .. }), "{error}");
+}
+
 // Helpers
 
 fn addr(text: &str) -> SocketAddr {
