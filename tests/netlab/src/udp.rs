@@ -22,7 +22,8 @@ use crate::{
 const SLOTS: usize = 64;
 /// Datagrams that a client keeps on the way: enough for throughput, few enough for small queues.
 const WINDOW: u64 = 16;
-/// Silence after which datagrams on the way are given up. Far above any round trip inside one machine, a busy one included.
+/// Silence after which datagrams on the way are given up. Far above any round trip inside one machine, a busy one
+/// included.
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(2);
 /// Bytes of the index at the start of each datagram.
 pub(crate) const INDEX: usize = 8;
