@@ -20,7 +20,7 @@ use super::{
     config::{Config, ConfigError, DEFAULT_MTU},
     key::PublicKey,
     message::{self, Kind},
-    peer::{Incoming, Io, Peer},
+    peer::{Incoming, Io, OwnSide, Peer},
     stats::{DropCounts, EventCounts, IoCounts, TunnelStats},
 };
 use crate::{
@@ -134,19 +134,16 @@ impl Engine {
             drops: DropCounts::default(),
         };
         for (index, (peer, endpoint)) in config.peers.iter().zip(endpoints).enumerate() {
-            let base = engine.free_session_base()?;
-            let seed = getrandom::u64().map_err(|_| EngineError::NoRandomness)?;
-            engine.peers.push(Peer::new(
-                engine.private_key.clone(),
-                peer,
-                *endpoint,
-                config.mtu.unwrap_or(DEFAULT_MTU),
-                base,
-                Arc::clone(&unlimited),
-                seed,
-                now,
-            ));
-            engine.by_index.push((base, index));
+            let session_base = engine.free_session_base()?;
+            let own = OwnSide {
+                private_key: engine.private_key.clone(),
+                mtu: config.mtu.unwrap_or(DEFAULT_MTU),
+                session_base,
+                unlimited: Arc::clone(&unlimited),
+                seed: getrandom::u64().map_err(|_| EngineError::NoRandomness)?,
+            };
+            engine.peers.push(Peer::new(peer, *endpoint, own, now));
+            engine.by_index.push((session_base, index));
             engine.by_index.sort_unstable();
             engine.by_key.push((peer.public_key, index));
             for prefix in &peer.allowed_ips {
@@ -359,6 +356,7 @@ impl Engine {
             events: self.events,
             drops: self.drops,
             io: IoCounts::default(),
+            device_ended: false,
             peers: self.peers.iter().map(Peer::stats).collect(),
         }
     }
@@ -445,3 +443,7 @@ impl std::fmt::Debug for CountedDevice<'_> {
         f.debug_struct("CountedDevice").field("counted", &self.counter.is_some()).finish()
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

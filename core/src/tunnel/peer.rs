@@ -19,7 +19,6 @@ use self::timers::{Timers, Unanswered};
 use super::{
     config::PeerConfig,
     engine::Sink,
-    key::PublicKey,
     message,
     stats::{DropCounts, EventCounts, PeerStats},
 };
@@ -58,6 +57,19 @@ pub(super) enum Incoming {
     Packet { length: usize, source: IpAddr },
 }
 
+/// Our side of a peer's sessions.
+pub(super) struct OwnSide {
+    pub(super) private_key: StaticSecret,
+    /// Bytes of the longest inner packet.
+    pub(super) mtu: u16,
+    /// The upper 24 bits of session indexes.
+    pub(super) session_base: u32,
+    /// boringtun insists on limiting handshakes; the engine has done so already.
+    pub(super) unlimited: Arc<RateLimiter>,
+    /// For jitter.
+    pub(super) seed: u64,
+}
+
 /// See the module.
 pub(super) struct Peer {
     tunn: Tunn,
@@ -75,30 +87,21 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(
-        private_key: StaticSecret,
-        config: &PeerConfig,
-        endpoint: Option<SocketAddr>,
-        mtu: u16,
-        session_base: u32,
-        unlimited: Arc<RateLimiter>,
-        seed: u64,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(config: &PeerConfig, endpoint: Option<SocketAddr>, own: OwnSide, now: Instant) -> Self {
         let preshared_key = config.preshared_key.as_ref().map(|key| *key.as_bytes());
         let public_key = config.public_key;
         // Persistent keepalive is ours to time: boringtun's stops after an unanswered handshake.
         let tunn = Tunn::new(
-            private_key,
+            own.private_key,
             public_key.to_x25519(),
             preshared_key,
             None,
-            session_base,
-            Some(unlimited),
+            own.session_base,
+            Some(own.unlimited),
         );
         let persistent = config.persistent_keepalive.filter(|seconds| *seconds != 0);
         let mut timers =
-            Timers::new(now, persistent.map(|seconds| Duration::from_secs(seconds.into())), seed);
+            Timers::new(now, persistent.map(|seconds| Duration::from_secs(seconds.into())), own.seed);
         if endpoint.is_some() {
             timers.start_persistent(now);
         }
@@ -107,7 +110,7 @@ impl Peer {
             timers,
             staged: VecDeque::new(),
             staged_bytes: 0,
-            mtu: usize::from(mtu),
+            mtu: usize::from(own.mtu),
             local: local_address(config),
             stats: PeerStats {
                 public_key,
@@ -121,10 +124,6 @@ impl Peer {
             wants_handshake: false,
             wants_drain: false,
         }
-    }
-
-    pub(super) fn public_key(&self) -> &PublicKey {
-        &self.stats.public_key
     }
 
     pub(super) fn stats(&self) -> PeerStats {
@@ -467,6 +466,7 @@ fn pad<'a>(packet: &'a [u8], mtu: usize, buffer: &'a mut [u8]) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tunnel::key::PublicKey;
 
     #[test]
     fn packets_are_padded_to_whole_blocks_within_the_mtu() {

@@ -16,6 +16,8 @@ pub struct TunnelStats {
     pub drops: DropCounts,
     /// What the driver's sockets and device refused; all zero for an engine without driver.
     pub io: IoCounts,
+    /// The TUN device ended or was closed by the host while the tunnel goes on: nothing can be carried any more.
+    pub device_ended: bool,
     /// One entry per peer, in the order of the configuration.
     pub peers: Vec<PeerStats>,
 }
