@@ -1,2 +1,6 @@
 //! The tuntrail command.
+
+#[cfg(target_os = "linux")]
+mod linux;
+
 fn main() {}

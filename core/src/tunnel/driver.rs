@@ -1,0 +1,292 @@
+//! The tunnel as it runs: an [`Engine`] on a thread of its own, between UDP sockets and a TUN device.
+//!
+//! [`Tunnel`] is the handle; its methods may be called from any thread but the tunnel's own. Commands reach the
+//! thread through a bounded channel and a wake-up. The thread sleeps until a packet, a command or the engine's
+//! next deadline, or for ever.
+
+mod device;
+mod queue;
+mod run;
+mod sockets;
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use polling::Poller;
+
+#[cfg(unix)]
+pub use self::device::{FdDevice, Framing};
+pub use self::{
+    device::TunDevice,
+    queue::{PacketQueue, PacketQueueStats, QueueDevice, QueueError, packet_queue},
+    sockets::{LocalAddrs, Protect, SocketHandle},
+};
+use self::{
+    run::{Command, Runner},
+    sockets::Sockets,
+};
+use super::{
+    config::{Config, Endpoint},
+    engine::{Engine, EngineError},
+    key::PublicKey,
+    stats::TunnelStats,
+};
+use crate::{
+    clock::{SharedClock, SystemClock},
+    hook::{ConnectionCounter, Device},
+};
+
+/// Commands that may wait for the thread. It takes them at once; senders wait if it is behind.
+const COMMANDS: usize = 16;
+
+/// How to run a tunnel, apart from what WireGuard calls its configuration.
+pub struct TunnelOptions {
+    /// Must be the system's clock outside of tests: boringtun reads that one.
+    pub clock: SharedClock,
+    /// Called for each socket before it is used, on the thread that makes it (the caller's at the start, the
+    /// tunnel's after a network change), such as for Android's `VpnService.protect`. An error fails the socket.
+    pub protect: Option<Protect>,
+    /// Mark of outgoing datagrams (Linux `SO_MARK`); overrides the configuration's. Ignored on other systems.
+    pub mark: Option<u32>,
+    /// The address to bind to; by default all addresses of both families.
+    pub bind: Option<IpAddr>,
+    /// Counts inner packets.
+    pub virtual_counter: Option<Box<dyn ConnectionCounter>>,
+    /// Counts datagrams.
+    pub physical_counter: Option<Box<dyn ConnectionCounter>>,
+}
+
+impl Default for TunnelOptions {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            protect: None,
+            mark: None,
+            bind: None,
+            virtual_counter: None,
+            physical_counter: None,
+        }
+    }
+}
+
+impl fmt::Debug for TunnelOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelOptions")
+            .field("mark", &self.mark)
+            .field("bind", &self.bind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a tunnel didn't start or take a command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TunnelError {
+    /// The engine can't be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An endpoint's host name has no answer.
+    #[error("can't resolve the endpoint {host}: {source}; check the name and the network")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's answer.
+        source: io::Error,
+    },
+    /// An endpoint's host name has no address of a family that we can send to.
+    #[error("the endpoint {host} has no address that this device can reach; check its DNS records")]
+    NoAddress {
+        /// The name.
+        host: String,
+    },
+    /// A UDP socket can't be made.
+    #[error("can't open the UDP socket {address}: {source}; check port, mark and permissions")]
+    Socket {
+        /// What it was to be bound to.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The TUN device can't be used.
+    #[error("can't use the TUN device: {0}; pass an open descriptor")]
+    Device(#[source] io::Error),
+    /// The thread or its wake-up can't be made.
+    #[error("can't start the tunnel's thread: {0}; free memory or descriptors")]
+    Thread(#[source] io::Error),
+    /// The tunnel has been stopped.
+    #[error("the tunnel has been stopped; start a new one")]
+    Stopped,
+    /// A command names a peer that is not configured.
+    #[error("the tunnel has no peer {0}")]
+    UnknownPeer(PublicKey),
+}
+
+/// A running tunnel. Dropping it stops it.
+pub struct Tunnel {
+    commands: SyncSender<Command>,
+    poller: Arc<Poller>,
+    local: Arc<Mutex<LocalAddrs>>,
+    thread: Mutex<Thread>,
+}
+
+enum Thread {
+    Running(JoinHandle<TunnelStats>),
+    Ended(TunnelStats),
+}
+
+impl Tunnel {
+    /// Starts the thread `tuntrail-tunnel`. Endpoint names are resolved here, on the caller's thread, which may take
+    /// as long as the system's resolver does.
+    ///
+    /// # Errors
+    /// [`TunnelError`]; nothing is left running then.
+    pub fn start(config: Config, device: TunDevice, options: TunnelOptions) -> Result<Self, TunnelError> {
+        let TunnelOptions { clock, protect, mark, bind, virtual_counter, physical_counter } = options;
+        let poller = Arc::new(Poller::new().map_err(TunnelError::Thread)?);
+        let sockets = Sockets::open(sockets::Options {
+            bind,
+            port: config.listen_port.unwrap_or(0),
+            mark: mark.or(config.fw_mark),
+            protect,
+        })?;
+        let endpoints = resolve(&config, &sockets)?;
+        let now = clock.now();
+        let mut engine = Engine::new(&config, &endpoints, now)?;
+        engine.virtual_device().set_connection_counter(now, virtual_counter);
+        engine.physical_device().set_connection_counter(now, physical_counter);
+        let local = Arc::new(Mutex::new(sockets.local()));
+        let (commands, receiver) = sync_channel(COMMANDS);
+        let device = device::Device::open(device, &poller).map_err(TunnelError::Device)?;
+        let mut runner =
+            Runner::new(clock, Arc::clone(&poller), engine, sockets, device, Arc::clone(&local), receiver);
+        runner.register().map_err(TunnelError::Thread)?;
+        let thread = thread::Builder::new()
+            .name("tuntrail-tunnel".to_owned())
+            .spawn(move || runner.run())
+            .map_err(TunnelError::Thread)?;
+        Ok(Self { commands, poller, local, thread: Mutex::new(Thread::Running(thread)) })
+    }
+
+    /// The addresses that the sockets are bound to. They change with [`Self::network_changed`] unless the
+    /// configuration names a port.
+    #[must_use]
+    pub fn local_addr(&self) -> LocalAddrs {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What happened so far. Wakes the tunnel's thread once and waits for it; after the end it is the final state.
+    #[must_use]
+    pub fn stats(&self) -> TunnelStats {
+        let (reply, answer) = sync_channel(1);
+        if self.command(Command::Stats(reply)).is_ok()
+            && let Ok(stats) = answer.recv()
+        {
+            return stats;
+        }
+        self.finish()
+    }
+
+    /// Replaces both counters; the previous ones are flushed and dropped on the tunnel's thread.
+    ///
+    /// # Errors
+    /// [`TunnelError::Stopped`].
+    pub fn set_counters(
+        &self,
+        virtual_counter: Option<Box<dyn ConnectionCounter>>,
+        physical_counter: Option<Box<dyn ConnectionCounter>>,
+    ) -> Result<(), TunnelError> {
+        self.command(Command::Counters(virtual_counter, physical_counter))
+    }
+
+    /// Tells where a peer is now.
+    ///
+    /// # Errors
+    /// [`TunnelError::UnknownPeer`] or [`TunnelError::Stopped`].
+    pub fn set_endpoint(&self, peer: PublicKey, endpoint: SocketAddr) -> Result<(), TunnelError> {
+        let (reply, answer) = sync_channel(1);
+        self.command(Command::Endpoint(peer, endpoint, reply))?;
+        match answer.recv() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(TunnelError::UnknownPeer(peer)),
+            Err(_) => Err(TunnelError::Stopped),
+        }
+    }
+
+    /// Tells that the device's network changed: sockets are made anew and peers in use get a new handshake. Returns
+    /// at once.
+    ///
+    /// # Errors
+    /// [`TunnelError::Stopped`].
+    pub fn network_changed(&self) -> Result<(), TunnelError> {
+        self.command(Command::NetworkChanged)
+    }
+
+    /// Makes both counters hand over what they have counted; returns when they have.
+    ///
+    /// # Errors
+    /// [`TunnelError::Stopped`]; the counters were flushed at the end, then.
+    pub fn flush_counters(&self) -> Result<(), TunnelError> {
+        let (reply, answer) = sync_channel(1);
+        self.command(Command::Flush(reply))?;
+        answer.recv().map_err(|_| TunnelError::Stopped)
+    }
+
+    /// Flushes the counters, ends the thread and waits for it, well under a second. Closes sockets and device.
+    /// Idempotent.
+    pub fn stop(&self) {
+        self.finish();
+    }
+
+    fn command(&self, command: Command) -> Result<(), TunnelError> {
+        self.commands.send(command).map_err(|_| TunnelError::Stopped)?;
+        self.poller.notify().map_err(|_| TunnelError::Stopped)
+    }
+
+    fn finish(&self) -> TunnelStats {
+        // An error means that the thread has ended by itself.
+        drop(self.command(Command::Stop));
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = match std::mem::replace(&mut *thread, Thread::Ended(TunnelStats::default())) {
+            Thread::Running(handle) => handle.join().unwrap_or_default(),
+            Thread::Ended(stats) => stats,
+        };
+        *thread = Thread::Ended(stats.clone());
+        stats
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").field("local", &self.local_addr()).finish_non_exhaustive()
+    }
+}
+
+/// One address per peer that has an endpoint, of a family that we have a socket for.
+fn resolve(config: &Config, sockets: &Sockets) -> Result<Vec<Option<SocketAddr>>, TunnelError> {
+    let one = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Address(address) => Ok(*address),
+        Endpoint::Name { host, port } => (host.as_str(), *port)
+            .to_socket_addrs()
+            .map_err(|source| TunnelError::Resolve { host: host.clone(), source })?
+            .find(|address| sockets.can_reach(*address))
+            .ok_or_else(|| TunnelError::NoAddress { host: host.clone() }),
+    };
+    config.peers.iter().map(|peer| peer.endpoint.as_ref().map(one).transpose()).collect()
+}
+
+#[cfg(test)]
+#[path = "driver/tests.rs"]
+mod tests;

@@ -1,0 +1,364 @@
+//! The WireGuard timer machine of one peer (section 6 of the WireGuard paper; the rules of the Linux kernel's
+//! implementation), without I/O and clock.
+//!
+//! boringtun has these rules too, but wants to be asked four times a second whether anything is due. This machine
+//! knows when: [`Timers::next_deadline`] is `None` while nothing is in flight, owed or to be wiped. The peer reports
+//! what was sent and received and does what comes due.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+/// An initiator renews a session of this age when it sends (paper, 6.1: Rekey-After-Time).
+const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// No session is used beyond this age (paper, 6.1: Reject-After-Time).
+const REJECT_AFTER: Duration = Duration::from_secs(180);
+/// An initiation without answer is repeated after this time plus jitter (paper, 6.1: Rekey-Timeout).
+const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
+/// ... and given up after this time (paper, 6.1: Rekey-Attempt-Time).
+const REKEY_ATTEMPT: Duration = Duration::from_secs(90);
+/// Who received data and has nothing to send answers with a keepalive after this time (paper, 6.1).
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An initiator renews a session of this age when it receives, so that it doesn't end amid one-way traffic (6.2).
+const REKEY_ON_RECEIVE_AFTER: Duration = Duration::from_secs(165);
+/// Keys are wiped this long after the last session was made (paper, 6.3: 3 × Reject-After-Time).
+const WIPE_AFTER: Duration = Duration::from_secs(540);
+/// Jitter of repeated initiations, so that two peers don't collide for ever (paper, 6.1).
+const MAX_JITTER_MS: u64 = 333;
+/// An attempt that boringtun ended before this age was not given up: boringtun measured the age of the last session
+/// and not of the attempt. Five seconds of slack to 90 cover the staleness of its clock.
+const ATTEMPT_CUT_SHORT: Duration = Duration::from_secs(85);
+/// Back-off of persistent keepalive while the peer doesn't answer never exceeds this, so that a phone without
+/// coverage makes few attempts and still finds back within ten minutes.
+const MAX_BACKOFF: Duration = Duration::from_secs(600);
+/// Before data, boringtun's clock is refreshed if older than this. Any value from 0.25 to 60 s does.
+const STALE_FOR_DATA: Duration = Duration::from_secs(5);
+/// Before handshake messages, whose time stamps decide about sessions, it must be fresher.
+const STALE_FOR_HANDSHAKE: Duration = Duration::from_secs(1);
+
+/// Deadlines and what they depend on.
+#[derive(Debug)]
+pub(super) struct Timers {
+    /// When boringtun's clock was refreshed last.
+    pumped: Instant,
+    /// Our initiation in flight.
+    attempt: Option<Attempt>,
+    /// The newest session.
+    session: Option<Session>,
+    /// When the session that encrypts was made.
+    sending: Option<Instant>,
+    /// A session that we answered to: it encrypts once its first packet came in. Index and time.
+    unconfirmed: Option<(u32, Instant)>,
+    /// Data was sent and nothing came back: handshake.
+    unanswered: Option<Instant>,
+    /// Data came in and nothing was sent back: keepalive.
+    owed: Option<Instant>,
+    /// More data came in while a keepalive was owed already.
+    owed_again: bool,
+    persistent: Option<Duration>,
+    persistent_due: Option<Instant>,
+    /// When keys must be gone.
+    wipe: Option<Instant>,
+    /// Attempts given up since the peer was heard last.
+    failures: u32,
+    jitter: Jitter,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    first: Instant,
+    due: Instant,
+    sender_index: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    at: Instant,
+    initiator: bool,
+}
+
+/// What to do about an attempt that has no answer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// Nothing.
+    Wait,
+    /// Send another initiation.
+    Initiate,
+    /// It was given up: the peer doesn't answer.
+    GaveUp,
+}
+
+impl Timers {
+    pub(super) fn new(now: Instant, persistent: Option<Duration>, seed: u64) -> Self {
+        Self {
+            pumped: now,
+            attempt: None,
+            session: None,
+            sending: None,
+            unconfirmed: None,
+            unanswered: None,
+            owed: None,
+            owed_again: false,
+            persistent,
+            persistent_due: None,
+            wipe: None,
+            failures: 0,
+            jitter: Jitter(seed),
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        // While a handshake without session is in flight, its own deadline says when to send something.
+        let persistent = self.persistent_due.filter(|_| self.attempt.is_none() || self.sending.is_some());
+        let attempt = self.attempt.map(|attempt| attempt.due);
+        [attempt, self.unanswered, self.owed, persistent, self.wipe].into_iter().flatten().min()
+    }
+
+    /// Whether boringtun must be told the time before data is passed to it.
+    pub(super) fn is_stale_for_data(&self, now: Instant) -> bool {
+        let rejected = |session: Session| now.saturating_duration_since(session.at) >= REJECT_AFTER;
+        self.is_stale(now, STALE_FOR_DATA) || self.session.is_some_and(rejected)
+    }
+
+    /// The same before a handshake message.
+    pub(super) fn is_stale_for_handshake(&self, now: Instant) -> bool {
+        self.is_stale(now, STALE_FOR_HANDSHAKE)
+    }
+
+    fn is_stale(&self, now: Instant, age: Duration) -> bool {
+        now.saturating_duration_since(self.pumped) >= age
+    }
+
+    pub(super) fn pumped(&mut self, now: Instant) {
+        self.pumped = now;
+    }
+
+    /// Whether there is a session to encrypt with.
+    #[inline]
+    pub(super) fn can_send(&self, now: Instant) -> bool {
+        self.sending.is_some_and(|at| now.saturating_duration_since(at) < REJECT_AFTER)
+    }
+
+    /// boringtun had no session although we thought so.
+    pub(super) fn cannot_send(&mut self) {
+        self.sending = None;
+    }
+
+    pub(super) fn attempt_in_flight(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// Whether the peer is in use: a session, a handshake, or keepalives.
+    pub(super) fn is_active(&self, now: Instant) -> bool {
+        self.can_send(now) || self.attempt.is_some() || self.persistent_due.is_some()
+    }
+
+    pub(super) fn last_session(&self) -> Option<Instant> {
+        self.session.map(|session| session.at)
+    }
+
+    /// Arms the first persistent keepalive, which makes the first session.
+    pub(super) fn start_persistent(&mut self, now: Instant) {
+        if self.persistent.is_some() && self.attempt.is_none() && !self.can_send(now) {
+            self.persistent_due = Some(now);
+        }
+    }
+
+    /// Any authentic message was sent.
+    #[inline]
+    fn sent(&mut self, now: Instant) {
+        self.owed = None;
+        self.owed_again = false;
+        self.persistent_due = self.persistent.map(|interval| now + interval);
+    }
+
+    pub(super) fn sent_initiation(&mut self, now: Instant, sender_index: u32) {
+        self.sent(now);
+        let first = self.attempt.map_or(now, |attempt| attempt.first);
+        self.attempt = Some(Attempt { first, due: now + REKEY_TIMEOUT + self.jitter.next(), sender_index });
+    }
+
+    /// A keepalive (`data` false) or packet was sent. Returns whether to renew the session.
+    #[inline]
+    pub(super) fn sent_transport(&mut self, now: Instant, data: bool) -> bool {
+        self.sent(now);
+        if data && self.unanswered.is_none() {
+            self.unanswered = Some(now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self.jitter.next());
+        }
+        data && self.wants_renewal(now, REKEY_AFTER)
+    }
+
+    /// An authentic keepalive (`data` false) or packet came in on the session `index`.
+    #[inline]
+    pub(super) fn received_transport(&mut self, now: Instant, index: u32, data: bool) -> Received {
+        self.received(now);
+        let confirmed = self.unconfirmed.filter(|(unconfirmed, _)| *unconfirmed == index);
+        if let Some((_, at)) = confirmed {
+            self.sending = Some(at);
+            self.unconfirmed = None;
+        }
+        if data {
+            if self.owed.is_none() {
+                self.owed = Some(now + KEEPALIVE_TIMEOUT);
+            } else {
+                self.owed_again = true;
+            }
+        }
+        Received {
+            can_send: confirmed.is_some(),
+            renew: data && self.wants_renewal(now, REKEY_ON_RECEIVE_AFTER),
+        }
+    }
+
+    fn received(&mut self, now: Instant) {
+        self.unanswered = None;
+        self.failures = 0;
+        if self.persistent_due.is_some() {
+            self.persistent_due = self.persistent.map(|interval| now + interval);
+        }
+    }
+
+    fn wants_renewal(&self, now: Instant, age: Duration) -> bool {
+        let old = |session: Session| session.initiator && now.saturating_duration_since(session.at) >= age;
+        self.attempt.is_none() && self.session.is_some_and(old)
+    }
+
+    /// The answer to our initiation `answered` made a session.
+    pub(super) fn initiated(&mut self, now: Instant, answered: u32) {
+        self.received(now);
+        // A late answer to the initiation before leaves boringtun waiting for the answer to the last.
+        if self.attempt.is_some_and(|attempt| attempt.sender_index == answered) {
+            self.attempt = None;
+        }
+        self.session = Some(Session { at: now, initiator: true });
+        self.sending = Some(now);
+        self.unconfirmed = None;
+        self.wipe = Some(now + WIPE_AFTER);
+    }
+
+    /// We answered an initiation; our side of the session is `index`.
+    pub(super) fn responded(&mut self, now: Instant, index: u32) {
+        self.received(now);
+        self.sent(now);
+        self.attempt = None;
+        self.session = Some(Session { at: now, initiator: false });
+        self.unconfirmed = Some((index, now));
+        self.wipe = Some(now + WIPE_AFTER);
+    }
+
+    /// boringtun has wiped its keys and whatever was in flight: says what becomes of the attempt.
+    pub(super) fn expired(&mut self, now: Instant) -> Unanswered {
+        let attempt = self.attempt;
+        self.forget();
+        match attempt {
+            None => Unanswered::Wait,
+            Some(attempt) if now.saturating_duration_since(attempt.first) < ATTEMPT_CUT_SHORT => {
+                Unanswered::Initiate
+            }
+            Some(_) => self.give_up(now),
+        }
+    }
+
+    /// What to do about our initiation now.
+    pub(super) fn take_attempt(&mut self, now: Instant) -> Unanswered {
+        match self.attempt {
+            Some(attempt) if attempt.due <= now => {
+                if now.saturating_duration_since(attempt.first) >= REKEY_ATTEMPT {
+                    self.attempt = None;
+                    self.unanswered = None;
+                    self.give_up(now)
+                } else {
+                    Unanswered::Initiate
+                }
+            }
+            _ => Unanswered::Wait,
+        }
+    }
+
+    fn give_up(&mut self, now: Instant) -> Unanswered {
+        self.failures = self.failures.saturating_add(1);
+        let doubled = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        let backoff = |interval: Duration| interval.saturating_mul(doubled).min(MAX_BACKOFF.max(interval));
+        self.persistent_due = self.persistent.map(|interval| now + backoff(interval));
+        Unanswered::GaveUp
+    }
+
+    fn forget(&mut self) {
+        self.attempt = None;
+        self.session = None;
+        self.sending = None;
+        self.unconfirmed = None;
+        self.unanswered = None;
+        self.owed = None;
+        self.owed_again = false;
+        self.wipe = None;
+    }
+
+    /// Whether a handshake is due because nothing was heard.
+    pub(super) fn take_unanswered(&mut self, now: Instant) -> bool {
+        self.unanswered.take_if(|due| *due <= now).is_some()
+    }
+
+    /// Whether a keepalive is owed now, and if so, whether the next one is owed already.
+    pub(super) fn take_owed(&mut self, now: Instant) -> Option<bool> {
+        self.owed.take_if(|due| *due <= now).map(|_| std::mem::take(&mut self.owed_again))
+    }
+
+    /// Another keepalive is owed after the one just sent.
+    pub(super) fn owe(&mut self, now: Instant) {
+        self.owed = Some(now + KEEPALIVE_TIMEOUT);
+    }
+
+    /// Whether the persistent keepalive is due; it is armed anew.
+    pub(super) fn take_persistent(&mut self, now: Instant) -> bool {
+        if self.persistent_due.is_none_or(|due| due > now) {
+            return false;
+        }
+        self.persistent_due = self.persistent.map(|interval| now + interval);
+        true
+    }
+
+    /// Forgets the session if its keys must be gone. An attempt in flight goes on.
+    pub(super) fn take_wipe(&mut self, now: Instant) {
+        if self.wipe.take_if(|due| *due <= now).is_some() {
+            self.session = None;
+            self.sending = None;
+            self.unconfirmed = None;
+            self.owed = None;
+            self.owed_again = false;
+        }
+    }
+
+    /// The network changed: start attempts and back-off over.
+    pub(super) fn restart(&mut self) {
+        self.attempt = None;
+        self.failures = 0;
+    }
+}
+
+/// What an incoming packet calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Received {
+    /// It confirmed a session: packets that waited can go.
+    pub(super) can_send: bool,
+    /// The session is to be renewed.
+    pub(super) renew: bool,
+}
+
+/// A splitmix64 generator: jitter needs to differ between peers, not to be secret.
+#[derive(Debug)]
+struct Jitter(u64);
+
+impl Jitter {
+    fn next(&mut self) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Duration::from_millis((z ^ (z >> 31)) % (MAX_JITTER_MS + 1))
+    }
+}
+
+#[cfg(test)]
+#[path = "timers_tests.rs"]
+mod tests;
