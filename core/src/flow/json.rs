@@ -194,7 +194,6 @@ fn write_endpoint(out: &mut Vec<u8>, end: SocketAddr) {
 /// Decimal digits of `u64::MAX`.
 const MAX_DIGITS: usize = 20;
 
-#[expect(clippy::cast_possible_truncation, reason = "a remainder by ten fits into a byte")]
 fn write_u64(out: &mut Vec<u8>, mut value: u64) {
     let mut text = [b'0'; MAX_DIGITS];
     let mut start = MAX_DIGITS;

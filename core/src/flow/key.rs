@@ -111,7 +111,6 @@ fn ports_and_protocol(protocol: Protocol, src_port: u16, dst_port: u16) -> u64 {
 }
 
 /// Protocol, source port and destination port out of the low 40 bits.
-#[expect(clippy::cast_possible_truncation, reason = "the fields are cut out of the word by it")]
 fn unpack(word: u64) -> (Protocol, u16, u16) {
     (Protocol(word as u8), (word >> 24) as u16, (word >> 8) as u16)
 }
@@ -176,7 +175,6 @@ impl Key {
 }
 
 impl V4Key {
-    #[expect(clippy::cast_possible_truncation, reason = "the fields are cut out of the word by it")]
     pub(super) fn connection(&self) -> Connection {
         let (protocol, src_port, dst_port) = unpack(self.ports_and_protocol);
         let src = Ipv4Addr::from_bits((self.addresses >> 32) as u32);
@@ -187,7 +185,6 @@ impl V4Key {
 }
 
 impl WideKey {
-    #[expect(clippy::cast_possible_truncation, reason = "the fields are cut out of the word by it")]
     pub(super) fn connection(&self) -> Connection {
         let word = self.kinds_ports_and_protocol;
         let (protocol, src_port, dst_port) = unpack(word);

@@ -192,12 +192,10 @@ mod protocol {
         ("", 0),
     ];
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
     pub(super) fn is_unknown(protocol: &Protocol) -> bool {
         *protocol == Protocol::UNKNOWN
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
     pub(super) fn serialize<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(protocol.0)
     }

@@ -170,13 +170,13 @@ impl Draft {
     ) -> bool {
         let nodes = known.of_row(class, &row).map(|id| id.filter(|id| !self.nodes.contains(id)));
         let mut len = self.len + row_len(&row);
-        let mut dst_nodes = self.message.dst_nodes.len();
+        let mut no_nodes = self.message.dst_nodes.is_empty();
         let (name, rows) = self.message.list_mut(class);
         len += if rows.is_empty() { list_overhead(name) } else { ",".len() };
         for id in nodes.into_iter().flatten() {
             let node = known.info(id, &row).map_or(0, |(_, len)| *len);
-            len += node + if dst_nodes == 0 { list_overhead(json::DST_NODES) } else { ",".len() };
-            dst_nodes += 1;
+            len += node + if no_nodes { list_overhead(json::DST_NODES) } else { ",".len() };
+            no_nodes = false;
         }
         if len > limit && !self.is_empty {
             return false;

@@ -86,3 +86,70 @@ impl Pending {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::flow::{ExitFlows, Layer, window::WindowStart};
+
+    fn window(id: u64, deadline: u64) -> Arc<WindowStart> {
+        Arc::new(WindowStart {
+            id,
+            start: jiff::Timestamp::UNIX_EPOCH,
+            opened: Instant::from_nanos(0),
+            deadline: Instant::from_nanos(0) + Duration::from_secs(deadline),
+            epoch: 0,
+            snapshot: Arc::default(),
+            exit_flows: ExitFlows::Off,
+        })
+    }
+
+    fn table(window: &Arc<WindowStart>, remaining: usize) -> Handover {
+        Handover {
+            window: Arc::clone(window),
+            layer: Layer::Virtual,
+            table: Table::default(),
+            snapshots: Vec::new(),
+            at: window.deadline,
+            remaining,
+        }
+    }
+
+    #[test]
+    fn a_window_is_complete_with_its_last_table() {
+        let (mut pending, window) = (Pending::default(), window(0, 5));
+        assert!(pending.add(table(&window, 1)).complete.is_none());
+        assert!(pending.add(table(&window, 0)).complete.is_some());
+        assert_eq!(pending.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_window_waits_for_its_counters_until_a_second_after_its_deadline() {
+        let (mut pending, window) = (Pending::default(), window(0, 5));
+        pending.add(table(&window, 2));
+        let due = window.deadline + Duration::from_secs(1);
+        assert_eq!(pending.next_deadline(), Some(due));
+        assert!(pending.take_due(due - Duration::from_nanos(1)).is_empty());
+        assert_eq!(pending.take_due(due).len(), 1);
+        assert_eq!(pending.next_deadline(), None);
+        for remaining in [1, 0] {
+            let added = pending.add(table(&window, remaining));
+            assert!(added.late && added.complete.is_some());
+        }
+        assert!(pending.incomplete.is_empty());
+    }
+
+    #[test]
+    fn windows_are_waited_for_apart() {
+        let (mut pending, one, two) = (Pending::default(), window(0, 5), window(1, 9));
+        pending.add(table(&two, 1));
+        pending.add(table(&one, 1));
+        assert_eq!(pending.next_deadline(), Some(one.deadline + GRACE));
+        assert_eq!(pending.take_due(two.deadline).len(), 1);
+        assert_eq!(pending.next_deadline(), Some(two.deadline + GRACE));
+        let complete = pending.add(table(&two, 0)).complete.unwrap();
+        assert_eq!(complete.window().id, 1);
+    }
+}

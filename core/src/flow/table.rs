@@ -32,7 +32,6 @@ pub struct Counts {
     pub rx_bytes: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 pub(super) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
