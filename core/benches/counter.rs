@@ -3,6 +3,13 @@
 //!
 //! `cargo bench -p tuntrail --bench counter`. "one-way" is all sent; "two-way" draws the direction of each packet.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a benchmark may fail loudly; the macros document nothing"
+)]
+
 use std::{
     collections::HashMap,
     hint::black_box,

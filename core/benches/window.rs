@@ -1,6 +1,12 @@
 //! What a window of 1,000 connections costs from the counter's hand-over to the JSON in the sink, the way through the
 //! worker thread included. `cargo bench -p tuntrail --bench window`.
 
+#![allow(
+    clippy::expect_used,
+    missing_docs,
+    reason = "a benchmark may fail loudly; the macros document nothing"
+)]
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
