@@ -71,7 +71,7 @@ impl Traffic {
 
 fn packet(flow: u32, v6: bool) -> [u8; 64] {
     let mut packet = [0; 64];
-    let protocol = if flow % 2 == 0 { 6 } else { 17 };
+    let protocol = if flow.is_multiple_of(2) { 6 } else { 17 };
     let transport = if v6 {
         packet[0] = 0x60;
         packet[5] = 24;
@@ -102,8 +102,10 @@ impl RecordSink for Nowhere {
 /// The design of upstream, with its counters.
 #[derive(Default)]
 struct Upstream {
-    connections: Mutex<HashMap<(Protocol, Option<SocketAddr>, Option<SocketAddr>), Counts>>,
+    connections: Mutex<HashMap<Tuple, Counts>>,
 }
+
+type Tuple = (Protocol, Option<SocketAddr>, Option<SocketAddr>);
 
 impl Upstream {
     fn count_packet(&self, packet: &[u8], direction: Direction) {

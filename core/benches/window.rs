@@ -68,7 +68,7 @@ fn window(criterion: &mut Criterion) {
                 let mut counter = logger.counter(Layer::Virtual);
                 for flow in 0..FLOWS {
                     // Half to nodes, half through an exit node.
-                    let far = if flow % 2 == 0 { 1 + flow % 20 } else { 5_000 + flow };
+                    let far = if flow.is_multiple_of(2) { 1 + flow % 20 } else { 5_000 + flow };
                     let connection = Connection {
                         protocol: Protocol::TCP,
                         src: Some(SocketAddr::new(address(v6, 0), 30_000 + flow as u16)),

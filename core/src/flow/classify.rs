@@ -6,7 +6,7 @@ use crate::netmap::{NetworkMap, NodeId, Routes};
 
 /// The kinds of traffic that records tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TrafficClass {
+pub(super) enum TrafficClass {
     /// From this device to a node of the network.
     Virtual,
     /// To or from a network behind a subnet router.

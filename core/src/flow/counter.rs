@@ -1,6 +1,10 @@
 //! The counter of one packet thread.
 
-use std::{mem, net::IpAddr, sync::Arc};
+use std::{
+    mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{
     Layer,
@@ -13,12 +17,13 @@ use super::{
 use crate::{
     clock::Instant,
     hook::{Connection, ConnectionCounter, Direction},
+    netmap::NodeId,
     packet::Header,
 };
 
 /// The service addresses that every node serves to itself. Traffic to them never leaves the device and is not counted.
-const SERVICE_V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(100, 100, 100, 100));
-const SERVICE_V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0x53));
+const SERVICE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 100, 100, 100));
+const SERVICE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0x53));
 
 /// Counts the connections that one packet thread sees, for a [`FlowLogger`](super::FlowLogger).
 ///
@@ -100,7 +105,7 @@ impl FlowCounter {
     #[inline(never)]
     fn count_new(&mut self, now: Instant, key: Key, packets: u64, bytes: u64, direction: Direction) {
         let connection = key.connection();
-        let service = |end: std::net::SocketAddr| [SERVICE_V4, SERVICE_V6].contains(&end.ip());
+        let service = |end: SocketAddr| [SERVICE_V4, SERVICE_V6].contains(&end.ip());
         if self.layer == Layer::Virtual && connection.dst.is_some_and(service) {
             return;
         }
@@ -127,7 +132,7 @@ impl FlowCounter {
 
     /// The class of a connection that finds no room. There is no row to remember it, so it is judged anew for each of
     /// its packets.
-    fn class(&mut self, connection: &Connection, self_id: Option<crate::netmap::NodeId>) -> TrafficClass {
+    fn class(&mut self, connection: &Connection, self_id: Option<NodeId>) -> TrafficClass {
         if self.layer == Layer::Physical {
             return TrafficClass::Physical;
         }

@@ -38,7 +38,6 @@ mod tests;
 mod window;
 
 pub use self::{
-    classify::TrafficClass,
     counter::FlowCounter,
     logger::{FlowConfig, FlowConfigError, FlowLogger, MessageObserver, RecordSink},
     message::{ConnectionCounts, Message, NodeInfo},

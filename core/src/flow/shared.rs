@@ -28,6 +28,11 @@ use crate::{
 /// States of the network kept for open windows. Networks change every few minutes and windows last seconds, so this is
 /// reached only when something goes wrong; then the oldest kept state stands in for older ones.
 const MAX_SNAPSHOTS: usize = 8;
+/// Tables of full size that may wait for the worker: those of one window. The worker needs milliseconds for one, so more
+/// wait only if the disk or the processor is stuck, and then memory must stay bounded.
+const MAX_QUEUED_FULL_TABLES: usize = 2;
+/// Tables of any size that may wait for the worker: of twenty small windows of three counters.
+const MAX_QUEUED_TABLES: usize = 64;
 /// Empty tables kept for reuse: two counters (virtual and physical) and as many again in flight.
 const MAX_SPARE_TABLES: usize = 4;
 
@@ -183,8 +188,8 @@ impl Shared {
     ) -> Delivery {
         let mut state = self.lock();
         let flows = table.len();
-        // One table is always welcome, else no table of full size would ever be.
-        let full = !state.queue.is_empty() && state.queued_flows + flows > self.max_flows;
+        let full = state.queued_flows + flows > MAX_QUEUED_FULL_TABLES * self.max_flows
+            || state.queue.len() >= MAX_QUEUED_TABLES;
         if full && !must && !state.closed {
             state.stats.deferred_handovers += 1;
             return Delivery::Full(table);

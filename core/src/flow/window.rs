@@ -4,7 +4,11 @@
 //! into messages when the window is finished: adds up what several counters counted for one connection, classifies,
 //! removes what privacy demands, sorts, and spreads what is too large over several messages.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -75,7 +79,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn key(&self) -> (Layer, Option<std::net::SocketAddr>, Option<std::net::SocketAddr>, Protocol) {
+    fn key(&self) -> (Layer, Option<SocketAddr>, Option<SocketAddr>, Protocol) {
         let Connection { protocol, src, dst } = self.connection;
         (self.layer, src, dst, protocol)
     }
@@ -280,6 +284,12 @@ fn into_lists(
 ) -> (Lists, u64) {
     let mut lists = Lists::default();
     let mut overflow_packets = 0_u64;
+    // Exact sizes: with all flows that fit into a table, doubling would cost megabytes.
+    for class in TrafficClass::ALL {
+        let same_list = |row: &&Row| row.class == class || (row.class.is_exit() && class.is_exit());
+        // Two more for connections that found no room, of up to two classes.
+        lists.of_class_mut(class).reserve_exact(rows.iter().filter(same_list).count() + 2);
+    }
     let flows = rows.into_iter().map(|row| (row.class, row.connection, row.counts, 1));
     let no_room =
         TrafficClass::ALL.into_iter().zip(overflow).filter(|(_, counts)| *counts != Counts::default());
@@ -309,6 +319,7 @@ fn into_lists(
     }
     if exit_flows == ExitFlows::Aggregated {
         anonymise(&mut lists.exit_traffic, |address| seen.contains_key(&address));
+        lists.exit_traffic.shrink_to_fit();
     } else {
         sum_equal(&mut lists.exit_traffic);
     }
