@@ -196,7 +196,7 @@ struct Worker {
 impl Drop for Worker {
     /// Also when the sink panics: nobody shall wait for a worker that is gone.
     fn drop(&mut self) {
-        self.shared.close();
+        self.shared.end();
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     classify::Snapshot,
     privacy::ExitFlows,
     stats::FlowStats,
-    table::{Counts, Table},
+    table::Table,
     window::{Handover, WindowStart},
 };
 use crate::{
@@ -68,6 +68,8 @@ struct State {
     stopping: bool,
     /// The worker takes no more tables.
     closed: bool,
+    /// The worker is gone.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -196,10 +198,7 @@ impl Shared {
         }
         let remaining = state.leave(window.id);
         if state.closed {
-            let mut discarded = Counts::default();
-            table.iter().for_each(|(_, entry)| discarded += entry.counts);
-            table.overflow().for_each(|(_, counts)| discarded += counts);
-            state.stats.discarded += discarded;
+            state.stats.discarded += table.sum();
             return Delivery::Taken(table.recycle());
         }
         let since = |&&(epoch, _): &&(u32, Arc<Snapshot>)| epoch >= window.epoch;
@@ -255,7 +254,7 @@ impl Shared {
         state.flush_wanted += 1;
         let number = state.flush_wanted;
         self.work.notify_one();
-        while state.flush_done < number && !state.closed {
+        while state.flush_done < number && !state.ended {
             state = self.flushed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -266,9 +265,15 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// No more tables are taken, nobody shall wait for the worker.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
+    /// The worker ends: no more tables are taken, nobody shall wait for it.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.ended = true;
+        // Tables are left here only if the sink has panicked.
+        let left: Vec<_> = state.queue.drain(..).map(|handover| handover.table.sum()).collect();
+        left.into_iter().for_each(|counts| state.stats.discarded += counts);
+        drop(state);
         self.flushed.notify_all();
     }
 

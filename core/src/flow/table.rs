@@ -136,6 +136,14 @@ impl Table {
         v4.chain(self.wide.iter().map(|(key, entry)| (key.connection(), *entry)))
     }
 
+    /// All that was counted.
+    pub(super) fn sum(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.iter().for_each(|(_, entry)| sum += entry.counts);
+        self.overflow().for_each(|(_, counts)| sum += counts);
+        sum
+    }
+
     /// The table without flows, with its memory if that is worth keeping.
     pub(super) fn recycle(mut self) -> Self {
         if self.v4.capacity() + self.wide.capacity() > MAX_RECYCLED_CAPACITY {
