@@ -9,7 +9,7 @@ use std::{
 use super::{
     Layer,
     classify::{Snapshot, TrafficClass},
-    key::{Key, V4Key},
+    key::{Key, V4Key, WideKey},
     shared::{Delivery, Shared},
     table::{Counts, Table},
     window::WindowStart,
@@ -60,15 +60,19 @@ impl ConnectionCounter for FlowCounter {
     #[inline]
     fn count_packet(&mut self, now: Instant, packet: &[u8], direction: Direction) {
         let bytes = packet.len() as u64;
-        match V4Key::of_plain(packet, direction) {
-            Some(key) => match self.table.known_v4(&key) {
+        if let Some(key) = V4Key::of_plain(packet, direction) {
+            match self.table.known_v4(&key) {
                 Some(counts) => counts.add(1, bytes, direction),
                 None => self.count_new(now, Key::V4(key), 1, bytes, direction),
-            },
-            None => {
-                let key = Key::of_header(&Header::parse(packet), direction);
-                self.count_key(now, key, 1, bytes, direction);
             }
+        } else if let Some(key) = WideKey::of_plain(packet, direction) {
+            match self.table.known_wide(&key) {
+                Some(counts) => counts.add(1, bytes, direction),
+                None => self.count_new(now, Key::Wide(key), 1, bytes, direction),
+            }
+        } else {
+            let key = Key::of_header(&Header::parse(packet), direction);
+            self.count_key(now, key, 1, bytes, direction);
         }
     }
 

@@ -116,6 +116,35 @@ fn unpack(word: u64) -> (Protocol, u16, u16) {
 }
 
 impl WideKey {
+    /// Like [`V4Key::of_plain`], for a whole TCP or UDP packet over IPv6 without extension headers.
+    #[inline]
+    pub(super) fn of_plain(packet: &[u8], direction: Direction) -> Option<Self> {
+        let (ip, transport) = packet.split_first_chunk::<40>()?;
+        let &[first, _, _, _, len_high, len_low, next_header, _, ref addresses @ ..] = ip;
+        let (src, dst) = (addresses.first_chunk::<16>()?, addresses.last_chunk::<16>()?);
+        let &[p0, p1, p2, p3, ..] = transport.first_chunk::<8>()?;
+        let payload_len = usize::from(u16::from_be_bytes([len_high, len_low]));
+        let tcp = next_header == Protocol::TCP.0;
+        let udp = next_header == Protocol::UDP.0;
+        let plain = (first & 0xf0 == 0x60)
+            & (payload_len <= transport.len())
+            & (udp | (tcp & (transport.len() >= 20)));
+        if !plain {
+            return None;
+        }
+        let (src, dst, turn_ports) = match direction {
+            Direction::Tx => (src, dst, 0),
+            Direction::Rx => (dst, src, 16),
+        };
+        let ports = u32::from_be_bytes([p0, p1, p2, p3]).rotate_left(turn_ports);
+        let kinds = (u64::from(KIND_V6) << 56) | (u64::from(KIND_V6) << 48);
+        Some(Self {
+            src: u128::from_be_bytes(*src),
+            dst: u128::from_be_bytes(*dst),
+            kinds_ports_and_protocol: kinds | (u64::from(ports) << 8) | u64::from(next_header),
+        })
+    }
+
     #[inline]
     fn new(protocol: Protocol, src: (u8, u128, u16), dst: (u8, u128, u16)) -> Self {
         let kinds = (u64::from(src.0) << 56) | (u64::from(dst.0) << 48);
@@ -227,14 +256,21 @@ mod tests {
         #[test]
         fn the_fast_path_agrees_with_the_decoder(
             mut packet in prop::collection::vec(any::<u8>(), 0..64),
-            plain in any::<bool>(),
+            plain in prop_oneof![Just(None), Just(Some(false)), Just(Some(true))],
             tcp in any::<bool>(),
             rx in any::<bool>(),
         ) {
-            if plain && let [first, _, high, low, _, _, f0, f1, _, protocol, ..] = packet.as_mut_slice() {
-                (*first, *high, *f0, *f1) = (0x45, 0, 0x40, 0);
-                *low %= 70;
-                *protocol = if tcp { 6 } else { 17 };
+            let number = if tcp { 6 } else { 17 };
+            if let (Some(v6), [first, _, high, low, v6_high, v6_low, f0, f1, _, protocol, ..]) =
+                (plain, packet.as_mut_slice())
+            {
+                if v6 {
+                    (*first, *v6_high, *f0) = (*first & 0xf | 0x60, 0, number);
+                    *v6_low %= 30;
+                } else {
+                    (*first, *high, *f0, *f1, *protocol) = (0x45, 0, 0x40, 0, number);
+                    *low %= 70;
+                }
             }
             let direction = if rx { Direction::Rx } else { Direction::Tx };
             let header = Header::parse(&packet);
@@ -242,6 +278,9 @@ mod tests {
             prop_assert_eq!(general, Key::of_connection(&header.connection(direction)));
             if let Some(fast) = V4Key::of_plain(&packet, direction) {
                 prop_assert_eq!(Key::V4(fast), general);
+            }
+            if let Some(fast) = WideKey::of_plain(&packet, direction) {
+                prop_assert_eq!(Key::Wide(fast), general);
             }
         }
     }
@@ -253,5 +292,11 @@ mod tests {
         assert!(V4Key::of_plain(&udp, Direction::Tx).is_some());
         udp[9] = 6;
         assert!(V4Key::of_plain(&udp, Direction::Tx).is_none(), "a TCP header needs 20 bytes");
+
+        let mut udp = [0_u8; 48];
+        (udp[0], udp[5], udp[6]) = (0x60, 8, 17);
+        assert!(WideKey::of_plain(&udp, Direction::Tx).is_some());
+        udp[6] = 6;
+        assert!(WideKey::of_plain(&udp, Direction::Tx).is_none(), "a TCP header needs 20 bytes");
     }
 }

@@ -102,12 +102,18 @@ impl Table {
         self.v4.get_mut(key).map(|entry| &mut entry.counts)
     }
 
+    /// The counts of any other flow, if it is known.
+    #[inline]
+    pub(super) fn known_wide(&mut self, key: &WideKey) -> Option<&mut Counts> {
+        self.wide.get_mut(key).map(|entry| &mut entry.counts)
+    }
+
     /// The counts of a flow, if it is known.
     #[inline]
     pub(super) fn known(&mut self, key: &Key) -> Option<&mut Counts> {
         match key {
             Key::V4(key) => self.known_v4(key),
-            Key::Wide(key) => self.wide.get_mut(key).map(|entry| &mut entry.counts),
+            Key::Wide(key) => self.known_wide(key),
         }
     }
 
