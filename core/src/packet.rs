@@ -70,8 +70,6 @@ pub struct Header {
 /// Later fragments that start below this offset, in units of 8 bytes, could overlap a transport header (the longest
 /// IP and TCP headers together are 80 bytes) and are not trusted to be fragments of what they claim.
 const MIN_FRAGMENT_OFFSET: u16 = 80 / 8;
-/// The first fragment must bring at least this many transport bytes.
-const MIN_FIRST_FRAGMENT: usize = 10;
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -177,24 +175,20 @@ impl Header {
         };
         let header = Self { addresses: Addresses::V6 { src, dst }, ..Self::UNDECODABLE };
         if next_header != IPV6_FRAGMENT {
-            return header.transport_v6(next_header, rest, false);
+            return header.transport_v6(next_header, rest);
         }
         let Some((fragment, transport)) = rest.split_first_chunk::<IPV6_FRAGMENT_HEADER>() else {
             return header;
         };
         let &[next_header, _, offset_high, offset_low, ..] = fragment;
-        let offset_and_more = u16::from_be_bytes([offset_high, offset_low]);
-        match offset_and_more >> 3 {
-            0 => header.transport_v6(next_header, transport, offset_and_more & 1 != 0),
+        match u16::from_be_bytes([offset_high, offset_low]) >> 3 {
+            0 => header.transport_v6(next_header, transport),
             offset => header.later_fragment(offset),
         }
     }
 
     #[inline]
     fn transport_v4(self, protocol: u8, transport: &[u8], more_fragments: bool) -> Self {
-        if more_fragments && transport.len() < MIN_FIRST_FRAGMENT {
-            return self;
-        }
         match Protocol(protocol) {
             Protocol::ICMPV4 => self.known_if(Protocol::ICMPV4, transport.len() >= 4),
             Protocol::IGMP => self.known_if(Protocol::IGMP, transport.len() >= 8),
@@ -204,10 +198,7 @@ impl Header {
     }
 
     #[inline]
-    fn transport_v6(self, next_header: u8, transport: &[u8], more_fragments: bool) -> Self {
-        if more_fragments && transport.len() < MIN_FIRST_FRAGMENT {
-            return self;
-        }
+    fn transport_v6(self, next_header: u8, transport: &[u8]) -> Self {
         match Protocol(next_header) {
             Protocol(IPV6_HOP_BY_HOP) => self,
             Protocol::ICMPV6 => self.known_if(Protocol::ICMPV6, transport.len() >= 4),
@@ -262,5 +253,115 @@ impl Header {
 
     fn later_fragment(self, offset: u16) -> Self {
         self.known_if(Protocol::FRAGMENT, offset >= MIN_FRAGMENT_OFFSET)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VECTORS: &str = include_str!("../../tests/vectors/packet_headers.jsonl");
+
+    #[test]
+    fn the_vectors_are_decoded_as_upstream_does() {
+        for line in VECTORS.lines() {
+            let vector: serde_json::Value = serde_json::from_str(line).unwrap();
+            let packet = hex::decode(vector["hex"].as_str().unwrap()).unwrap();
+            let connection = Header::parse(&packet).connection(Direction::Tx);
+            let text = |end: Option<SocketAddr>| end.map(|end| end.to_string()).unwrap_or_default();
+            assert_eq!(u64::from(connection.protocol.0), vector["proto"].as_u64().unwrap(), "{line}");
+            assert_eq!(text(connection.src), vector["src"], "{line}");
+            assert_eq!(text(connection.dst), vector["dst"], "{line}");
+        }
+        assert!(VECTORS.lines().count() >= 400);
+    }
+
+    #[test]
+    fn a_received_packet_has_the_local_side_first() {
+        let mut packet = [0_u8; 28];
+        (packet[0], packet[3], packet[9]) = (0x45, 28, 17);
+        (packet[12], packet[16], packet[21], packet[23]) = (10, 20, 1, 2);
+        let connection = Header::parse(&packet).connection(Direction::Rx);
+        assert_eq!(connection.src, "20.0.0.0:2".parse().ok());
+        assert_eq!(connection.dst, "10.0.0.0:1".parse().ok());
+    }
+
+    proptest! {
+        /// A second opinion on packets without damage: TCP and UDP over IPv4 with options and over IPv6.
+        #[test]
+        fn well_formed_packets_are_decoded_as_etherparse_does(
+            v6 in any::<bool>(),
+            tcp in any::<bool>(),
+            option_words in 0..11_u8,
+            tcp_option_words in 0..11_u8,
+            addresses in any::<[u8; 32]>(),
+            ports in any::<[u8; 4]>(),
+            flags in any::<u8>(),
+            payload in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut transport = ports.to_vec();
+            if tcp {
+                transport.extend([0; 8]);
+                transport.extend([(5 + tcp_option_words) << 4, flags, 0, 0, 0, 0, 0, 0]);
+                transport.extend(vec![1; usize::from(tcp_option_words) * 4]);
+            } else {
+                transport.extend((8 + payload.len() as u16).to_be_bytes());
+                transport.extend([0; 2]);
+            }
+            transport.extend(&payload);
+            let protocol = if tcp { 6 } else { 17 };
+            let mut packet = Vec::new();
+            if v6 {
+                packet.extend([0x60, 0, 0, 0]);
+                packet.extend((transport.len() as u16).to_be_bytes());
+                packet.extend([protocol, 64]);
+                packet.extend(addresses);
+            } else {
+                let header_len = 20 + u16::from(option_words.min(10)) * 4;
+                packet.extend([0x45 + option_words.min(10), 0]);
+                packet.extend((header_len + transport.len() as u16).to_be_bytes());
+                packet.extend([0, 0, 0, 0, 64, protocol, 0, 0]);
+                packet.extend(&addresses[..8]);
+                packet.extend(vec![1; usize::from(option_words.min(10)) * 4]);
+            }
+            packet.extend(transport);
+
+            let header = Header::parse(&packet);
+            let other = SlicedPacket::from_ip(&packet).unwrap();
+            match (other.net.unwrap(), header.addresses) {
+                (NetSlice::Ipv4(ip), Addresses::V4 { src, dst }) => {
+                    prop_assert_eq!((src, dst), (ip.header().source(), ip.header().destination()));
+                }
+                (NetSlice::Ipv6(ip), Addresses::V6 { src, dst }) => {
+                    prop_assert_eq!((src, dst), (ip.header().source(), ip.header().destination()));
+                }
+                (net, addresses) => prop_assert!(false, "{net:?} is not {addresses:?}"),
+            }
+            prop_assert_eq!(usize::from(header.payload_len), payload.len());
+            match other.transport.unwrap() {
+                TransportSlice::Tcp(other) => {
+                    prop_assert_eq!(header.protocol, Protocol::TCP);
+                    prop_assert_eq!((header.src_port, header.dst_port), (other.source_port(), other.destination_port()));
+                    prop_assert_eq!(header.tcp_flags.contains(TcpFlags::FIN), other.fin());
+                    prop_assert_eq!(header.tcp_flags.contains(TcpFlags::SYN), other.syn());
+                    prop_assert_eq!(header.tcp_flags.contains(TcpFlags::RST), other.rst());
+                    prop_assert_eq!(header.tcp_flags.contains(TcpFlags::ACK), other.ack());
+                }
+                TransportSlice::Udp(other) => {
+                    prop_assert_eq!(header.protocol, Protocol::UDP);
+                    prop_assert_eq!((header.src_port, header.dst_port), (other.source_port(), other.destination_port()));
+                }
+                other => prop_assert!(false, "{other:?} is not {header:?}"),
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_without_panic(packet in prop::collection::vec(any::<u8>(), 0..120)) {
+            let header = Header::parse(&packet);
+            prop_assert!(usize::from(header.payload_len) <= packet.len());
+        }
     }
 }

@@ -1,0 +1,260 @@
+//! The flow logger: its worker thread and the handle that owns it.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    Layer, Message,
+    counter::FlowCounter,
+    pending::Pending,
+    privacy::ExitFlows,
+    shared::{Job, Shared},
+    stats::FlowStats,
+    window::{Record, RecordOptions},
+};
+use crate::{
+    clock::SharedClock,
+    netmap::{NetworkMap, Routes},
+};
+
+/// Where records go. Called on the worker thread, which waits for it.
+pub trait RecordSink: Send {
+    /// Takes one record: JSON text of at most [`MAX_MESSAGE_LEN`](super::MAX_MESSAGE_LEN) bytes, written at the
+    /// wall-clock time `wall`.
+    fn append(&mut self, wall: Timestamp, json: &[u8]);
+}
+
+/// How a [`FlowLogger`] works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowConfig {
+    /// Length of a window, from 1 s to 60 s. A window starts with its first packet.
+    pub window: Duration,
+    /// Flows per counter and window, from 1 to 65,536. What is beyond is counted per kind of traffic.
+    pub max_flows: usize,
+    /// What is recorded of exit traffic.
+    pub exit_flows: ExitFlows,
+    /// Whether records say who the nodes are: names, addresses, users, tags.
+    pub include_node_info: bool,
+    /// Reproduce upstream where tuntrail deliberately differs: records are split by upstream's estimate of their
+    /// length, and empty while this device is not known. For comparisons only.
+    pub compat: bool,
+}
+
+impl Default for FlowConfig {
+    fn default() -> Self {
+        Self {
+            // What upstream's readers expect.
+            window: Duration::from_secs(5),
+            // Keeps the table under 2 MiB in an iOS network extension, which may use 50 MB in all.
+            max_flows: 16_384,
+            exit_flows: ExitFlows::Aggregated,
+            include_node_info: true,
+            compat: false,
+        }
+    }
+}
+
+/// A configuration that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FlowConfigError {
+    /// The window's length is out of range.
+    #[error("a flow window of {0:?} is out of range: choose 1 s to 60 s")]
+    Window(Duration),
+    /// The limit of flows is out of range.
+    #[error("a limit of {0} flows is out of range: choose 1 to 65536")]
+    MaxFlows(usize),
+}
+
+const WINDOW_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// 65,536 flows take 8 MiB in the table alone; more is for no device that this library is made for.
+const MAX_FLOWS_RANGE: std::ops::RangeInclusive<usize> = 1..=65_536;
+
+impl FlowConfig {
+    fn check(&self) -> Result<(), FlowConfigError> {
+        if !WINDOW_RANGE.contains(&self.window) {
+            return Err(FlowConfigError::Window(self.window));
+        }
+        if !MAX_FLOWS_RANGE.contains(&self.max_flows) {
+            return Err(FlowConfigError::MaxFlows(self.max_flows));
+        }
+        Ok(())
+    }
+}
+
+/// Is shown each finished message.
+pub type MessageObserver = Box<dyn Fn(&Message) + Send>;
+
+/// Turns what counters count into records.
+///
+/// Owns one worker thread that sleeps until a counter hands over a table. All methods may be called from any thread.
+/// Dropping a logger shuts it down.
+pub struct FlowLogger {
+    shared: Arc<Shared>,
+    observer: Arc<Mutex<Option<MessageObserver>>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for FlowLogger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowLogger").field("stats", &self.shared.stats()).finish_non_exhaustive()
+    }
+}
+
+impl FlowLogger {
+    /// Starts a logger that writes into `sink`.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] with a [`FlowConfigError`] inside; or the system's error if it gives no thread.
+    pub fn start(config: FlowConfig, clock: SharedClock, sink: Box<dyn RecordSink>) -> io::Result<Self> {
+        config.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let shared = Arc::new(Shared::new(clock, config.window, config.max_flows, config.exit_flows));
+        let observer = Arc::new(Mutex::new(None));
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            observer: Arc::clone(&observer),
+            sink,
+            config,
+            pending: Pending::default(),
+            json: Vec::new(),
+        };
+        let worker = thread::Builder::new().name("tuntrail-flow".into()).spawn(move || worker.run())?;
+        Ok(Self { shared, observer, worker: Mutex::new(Some(worker)) })
+    }
+
+    /// A counter for one packet thread. The windows of all counters of a logger go into common records.
+    #[must_use]
+    pub fn counter(&self, layer: Layer) -> FlowCounter {
+        FlowCounter::new(Arc::clone(&self.shared), layer)
+    }
+
+    /// Sets nodes, users and routes. Connections whose first packet came before keep the kind of traffic they have.
+    pub fn set_network(&self, map: NetworkMap, routes: Routes) {
+        self.shared.set_network(map, routes);
+    }
+
+    /// Sets what is recorded of exit traffic. Recording less takes effect at once; recording more, from the next
+    /// window on.
+    pub fn set_exit_flows(&self, exit_flows: ExitFlows) {
+        self.shared.set_exit_flows(exit_flows);
+    }
+
+    /// Sets who is shown each finished message, exactly as it is recorded, or nobody. Called on the worker thread;
+    /// it must not call methods of the logger that wait for that thread (`set_observer`, `flush`, `shutdown`).
+    pub fn set_observer(&self, observer: Option<MessageObserver>) {
+        *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+    }
+
+    /// Waits until every table that was handed over is in the sink. Windows whose other counters have yet to hand
+    /// over are finished without them. Returns at once after [`Self::shutdown`].
+    pub fn flush(&self) {
+        self.shared.flush();
+    }
+
+    /// Finishes all that was handed over and ends the worker thread. Waits for it. Harmless when repeated.
+    ///
+    /// Counters should be flushed or dropped before: what they count afterwards is discarded, and reported so in
+    /// [`FlowStats::discarded`].
+    pub fn shutdown(&self) {
+        self.shared.stop();
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(worker) = worker.take() {
+            // A panic of the sink or the observer has ended the worker; it was reported by the panic hook.
+            let _ = worker.join();
+        }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> FlowStats {
+        self.shared.stats()
+    }
+}
+
+impl Drop for FlowLogger {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    observer: Arc<Mutex<Option<MessageObserver>>>,
+    sink: Box<dyn RecordSink>,
+    config: FlowConfig,
+    pending: Pending,
+    /// Reused for all messages; never larger than the longest.
+    json: Vec<u8>,
+}
+
+impl Drop for Worker {
+    /// Also when the sink panics: nobody shall wait for a worker that is gone.
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            match self.shared.next_job(self.pending.next_deadline()) {
+                Job::Table(handover) => {
+                    let added = self.pending.add(*handover);
+                    self.shared.reuse(added.table);
+                    if added.late {
+                        self.shared.update_stats(|stats| stats.late_tables += 1);
+                    }
+                    self.write(added.complete);
+                    self.write_due();
+                }
+                Job::Deadline => self.write_due(),
+                Job::Flush(number) => {
+                    let all = self.pending.take_all();
+                    self.write(all);
+                    self.shared.flush_done(number);
+                }
+                Job::Stop => {
+                    let all = self.pending.take_all();
+                    self.write(all);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn write_due(&mut self) {
+        let due = self.pending.take_due(self.shared.clock.now());
+        self.write(due);
+    }
+
+    fn write(&mut self, records: impl IntoIterator<Item = Record>) {
+        for record in records {
+            let options = RecordOptions {
+                exit_flows: self.shared.exit_flows(),
+                include_node_info: self.config.include_node_info,
+                compat: self.config.compat,
+            };
+            let mut done = FlowStats::default();
+            let (mut records, mut bytes) = (0, 0);
+            record.into_messages(options, &mut done, |message| {
+                self.json.clear();
+                message.write_json(&mut self.json);
+                self.sink.append(self.shared.clock.wall(), &self.json);
+                if let Some(observer) = &*self.observer.lock().unwrap_or_else(PoisonError::into_inner) {
+                    observer(&message);
+                }
+                records += 1;
+                bytes += self.json.len() as u64;
+            });
+            done.records = records;
+            done.record_bytes = bytes;
+            self.shared.update_stats(|stats| *stats += done);
+        }
+    }
+}
