@@ -135,6 +135,11 @@ impl StreamHandle {
         self.shared.report(self.index, DropReport { reason, count: DropCount { records, bytes }, range });
     }
 
+    /// Makes a report again whose meta record will not be delivered.
+    pub(crate) fn repeat_report(&self, report: DropReport) {
+        self.shared.report(self.index, report);
+    }
+
     /// The stream's figures, as of the writer's last turn.
     #[must_use]
     pub fn stats(&self) -> StreamStats {

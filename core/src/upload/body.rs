@@ -9,8 +9,9 @@ use zstd::{bulk::Compressor, zstd_safe};
 
 use super::{
     entry::{EntryIds, encode_meta, splice_ids, spliced_len},
-    source::{Entry, EntryKind},
+    source::Entry,
 };
+use crate::store::RecordKind;
 
 /// Bodies up to this size are sent as they are, as logtail does.
 const COMPRESS_ABOVE: usize = 256;
@@ -107,8 +108,8 @@ impl BodyBuilder {
 fn append_entry(entry: &Entry<'_>, out: &mut Vec<u8>) {
     let ids: EntryIds = entry.ids;
     match entry.kind {
-        EntryKind::Data => splice_ids(entry.payload, ids, out),
-        EntryKind::Meta => encode_meta(entry.payload, ids, out),
+        RecordKind::Data => splice_ids(entry.payload, ids, out),
+        RecordKind::Meta => encode_meta(entry.payload, ids, out),
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     fn entry(seq: u64, payload: &[u8]) -> Entry<'_> {
-        Entry { kind: EntryKind::Data, ids: EntryIds { proc_id: 1, proc_seq: seq }, payload }
+        Entry { kind: RecordKind::Data, ids: EntryIds { proc_id: 1, proc_seq: seq }, payload }
     }
 
     fn build(payloads: &[&[u8]]) -> Body {

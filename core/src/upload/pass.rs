@@ -14,11 +14,14 @@ use super::{
     config::UploadConfig,
     http::{Answer, Transport},
     report::{Rejection, UploadOutcome, UploadProgress, UploadReport},
-    source::{DroppedRange, Entry, GiveUp, ReadFailure, SegmentRef},
+    source::{DroppedRange, Entry, ReadFailure, SegmentRef},
     uploader::UploadStream,
     verdict::{Verdict, backoff, retry_after},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    store::{DropReason, RecordKind},
+};
 
 /// After so many failures the pass ends: who asked for it may try again, the battery decides otherwise.
 const MAX_FAILURES: u32 = 5;
@@ -127,7 +130,7 @@ struct Pass<'a> {
 struct Work<'e> {
     entries: Vec<Entry<'e>>,
     ranges: VecDeque<Range<usize>>,
-    dropped: Vec<DroppedRange>,
+    given_up: Vec<(Range<usize>, DropReason)>,
     accepted: bool,
     refusals: u32,
 }
@@ -194,23 +197,24 @@ impl<'a> Pass<'a> {
                 self.settled(records);
                 return Ok(());
             }
-            Err(ReadFailure::Unavailable(error)) => return Err(Stop::Stream(store_failure(stream, error))),
+            Err(ReadFailure::Unavailable(error)) => {
+                // One file must not hold up those behind it.
+                self.store_failed(stream, error);
+                return Ok(());
+            }
         };
         let entries = data.entries();
         let mut work = Work {
             ranges: VecDeque::from([0..entries.len()]),
             entries,
-            dropped: Vec::new(),
+            given_up: Vec::new(),
             accepted: false,
             refusals: 0,
         };
         while let Some(range) = work.ranges.pop_front() {
             self.send_next_body(transport, stream, segment, &mut work, range).await?;
         }
-        for dropped in &work.dropped {
-            stream.source.report_drop(dropped);
-            self.report.dropped_records += dropped.records;
-        }
+        self.report_given_up(stream, segment, &work);
         let done = stream.source.acknowledge(segment);
         done.map_err(|error| Stop::Stream(store_failure(stream, error)))?;
         self.settled(records);
@@ -248,9 +252,9 @@ impl<'a> Pass<'a> {
             }
             Verdict::TooLarge => {
                 self.target = (raw_len / 2).clamp(MIN_TARGET, self.target.max(MIN_TARGET));
-                self.refuse(work, sent, GiveUp::TooLarge, Rejection { status, message });
+                self.refuse(work, sent, DropReason::TooLarge, Rejection { status, message });
             }
-            Verdict::Rejected => self.refuse(work, sent, GiveUp::Rejected, Rejection { status, message }),
+            Verdict::Rejected => self.refuse(work, sent, DropReason::Rejected, Rejection { status, message }),
             Verdict::Unauthorized => {
                 let stream = stream.source.name().to_owned();
                 return Err(Stop::Stream(UploadOutcome::Unauthorized { stream, status, message }));
@@ -314,7 +318,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The server refused `range`: it goes in halves, or is given up.
-    fn refuse(&mut self, work: &mut Work<'_>, range: Range<usize>, reason: GiveUp, rejection: Rejection) {
+    fn refuse(&mut self, work: &mut Work<'_>, range: Range<usize>, reason: DropReason, rejection: Rejection) {
         work.refusals += 1;
         if work.refusals <= MAX_REFUSALS
             && let Some((first, second)) = halves(&range)
@@ -324,8 +328,22 @@ impl<'a> Pass<'a> {
             return;
         }
         self.report.rejection = Some(rejection);
-        let entries = work.entries.get(range).unwrap_or_default();
-        work.dropped.extend(DroppedRange::of(entries, reason));
+        work.given_up.push((range, reason));
+    }
+
+    /// Puts what the server would not have into drop reports. Reports among it are made again: the record of a loss
+    /// must not be lost itself.
+    fn report_given_up(&mut self, stream: &UploadStream, segment: &SegmentRef, work: &Work<'_>) {
+        for (range, reason) in &work.given_up {
+            let entries = work.entries.get(range.clone()).unwrap_or_default();
+            for meta in entries.iter().filter(|entry| entry.kind == RecordKind::Meta) {
+                stream.source.repeat_reports(meta.payload);
+            }
+            if let Some(dropped) = DroppedRange::of(entries, *reason, segment.id.proc_id) {
+                stream.source.report_drop(&dropped);
+                self.report.dropped_records += dropped.records;
+            }
+        }
     }
 
     /// Stops a stream whose server refuses everything: that is no matter of single records, and dropping more would
@@ -385,16 +403,11 @@ fn rejected(stream: &UploadStream, status: u16, message: String) -> UploadOutcom
     UploadOutcome::Rejected { stream: stream.source.name().to_owned(), status, message }
 }
 
-/// Names the content of a request: the same records always have the same key, also after a restart.
+/// Names the content of a request: the same records always have the same key, also after a restart. The numbers are
+/// those of the first and the last record in it.
 fn idempotency_key(stream: &str, segment: &SegmentRef, entries: &[Entry<'_>]) -> String {
     let seq = |entry: Option<&Entry<'_>>| entry.map_or(0, |entry| entry.ids.proc_seq);
-    format!(
-        "{stream}-{:016x}-{:08x}-{}-{}",
-        segment.generation,
-        segment.proc_id,
-        seq(entries.first()),
-        seq(entries.last())
-    )
+    format!("{stream}-{}-{}-{}", segment.id, seq(entries.first()), seq(entries.last()))
 }
 
 /// Uniformly distributed. Without a random number the longest wait is the safe one.

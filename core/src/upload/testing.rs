@@ -13,8 +13,12 @@ use std::{
 
 use super::{
     entry::EntryIds,
-    source::{DroppedRange, Entry, EntryKind, ReadFailure, SegmentData, SegmentRef, SegmentSource},
+    source::{DroppedRange, Entry, ReadFailure, SegmentData, SegmentRef, SegmentSource},
 };
+use crate::store::{ProcId, RecordKind, SegmentId};
+
+/// The process that all entries of a [`FakeSource`] come from.
+pub(super) const PROC_ID: u32 = 0x9f3c_21aa;
 
 /// A source that holds segments in memory and remembers what was done to them.
 pub(super) struct FakeSource {
@@ -26,15 +30,15 @@ pub(super) struct FakeSource {
 struct State {
     segments: Vec<(SegmentRef, Arc<FakeSegment>)>,
     drops: Vec<DroppedRange>,
+    repeated: Vec<Vec<u8>>,
     fail_seal: bool,
     unreadable: Option<ReadFailure>,
     fail_acknowledge: bool,
 }
 
 struct FakeSegment {
-    proc_id: u32,
     first_seq: u64,
-    payloads: Vec<(EntryKind, Vec<u8>)>,
+    payloads: Vec<(RecordKind, Vec<u8>)>,
 }
 
 impl SegmentData for FakeSegment {
@@ -43,7 +47,7 @@ impl SegmentData for FakeSegment {
             .zip(&self.payloads)
             .map(|(proc_seq, (kind, payload))| Entry {
                 kind: *kind,
-                ids: EntryIds { proc_id: self.proc_id, proc_seq },
+                ids: EntryIds { proc_id: PROC_ID, proc_seq },
                 payload,
             })
             .collect()
@@ -57,18 +61,19 @@ impl FakeSource {
 
     /// Adds a segment with the given payloads, numbered on from the last segment.
     pub(super) fn push(&self, payloads: &[&str]) {
-        self.push_kind(EntryKind::Data, payloads);
+        self.push_kind(RecordKind::Data, payloads);
     }
 
-    pub(super) fn push_kind(&self, kind: EntryKind, payloads: &[&str]) {
+    pub(super) fn push_kind(&self, kind: RecordKind, payloads: &[&str]) {
         let mut state = self.state.lock().unwrap();
         let (generation, first_seq) = state.segments.last().map_or((1, 1), |(segment, data)| {
-            (segment.generation + 1, data.first_seq + data.payloads.len() as u64)
+            (segment.id.generation + 1, data.first_seq + data.payloads.len() as u64)
         });
-        let proc_id = 0x9f3c_21aa;
+        let proc_id = ProcId::new(PROC_ID).unwrap();
         let payloads: Vec<_> = payloads.iter().map(|payload| (kind, payload.as_bytes().to_vec())).collect();
-        let segment = SegmentRef { generation, proc_id, records: u32::try_from(payloads.len()).unwrap() };
-        state.segments.push((segment, Arc::new(FakeSegment { proc_id, first_seq, payloads })));
+        let id = SegmentId { generation, proc_id };
+        let segment = SegmentRef { id, records: u32::try_from(payloads.len()).unwrap() };
+        state.segments.push((segment, Arc::new(FakeSegment { first_seq, payloads })));
     }
 
     pub(super) fn fail_seal(&self) {
@@ -91,6 +96,11 @@ impl FakeSource {
 
     pub(super) fn drops(&self) -> Vec<DroppedRange> {
         self.state.lock().unwrap().drops.clone()
+    }
+
+    /// Payloads of meta records whose reports were made again.
+    pub(super) fn repeated(&self) -> Vec<Vec<u8>> {
+        self.state.lock().unwrap().repeated.clone()
     }
 
     fn remove(&self, segment: &SegmentRef) {
@@ -135,6 +145,10 @@ impl SegmentSource for FakeSource {
 
     fn report_drop(&self, drop: &DroppedRange) {
         self.state.lock().unwrap().drops.push(*drop);
+    }
+
+    fn repeat_reports(&self, meta: &[u8]) {
+        self.state.lock().unwrap().repeated.push(meta.to_vec());
     }
 }
 
@@ -293,7 +307,9 @@ fn serve(connection: &TcpStream, log: &Mutex<Log>) -> std::io::Result<()> {
 }
 
 fn answer(writer: &mut impl Write, status: u16, headers: &str, body: &str) -> std::io::Result<()> {
-    write!(writer, "HTTP/1.1 {status} x\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+    // In one piece: the rest would wait for the client's delayed acknowledgement.
+    let answer = format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+    writer.write_all(answer.as_bytes())
 }
 
 /// The next request, or `None` when the client has closed the connection.

@@ -11,13 +11,15 @@ use super::{
     UploadConfig, UploadOptions, UploadOutcome, UploadReport, UploadStream, Uploader,
     id::PrivateId,
     pass::Pause,
-    source::{DroppedRange, EntryKind, GiveUp, ReadFailure},
-    testing::{FakeSource, Received, Reply, Server},
+    source::{DroppedRange, ReadFailure},
+    testing::{FakeSource, PROC_ID, Received, Reply, Server},
 };
-use crate::clock::ManualClock;
+use crate::{
+    clock::ManualClock,
+    store::{DropReason, ProcId, ProcSeq, RecordKind},
+};
 
 const ID: [u8; 32] = [0xab; 32];
-const PROC_ID: u32 = 0x9f3c_21aa;
 
 /// What a test needs: a server, a stream and an uploader whose waits are recorded and take no time.
 struct Bench {
@@ -100,8 +102,10 @@ fn push_numbered(source: &FakeSource, count: usize, len: usize) {
     source.push(&payloads.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-fn dropped(reason: GiveUp, from_seq: u64, to_seq: u64, bytes: u64) -> DroppedRange {
-    DroppedRange { reason, proc_id: PROC_ID, from_seq, to_seq, records: to_seq + 1 - from_seq, bytes }
+fn dropped(reason: DropReason, from_seq: u64, to_seq: u64, bytes: u64) -> DroppedRange {
+    let proc_id = ProcId::new(PROC_ID).unwrap();
+    let seqs = (ProcSeq::new(from_seq), ProcSeq::new(to_seq));
+    DroppedRange { reason, proc_id, seqs, records: to_seq + 1 - from_seq, bytes }
 }
 
 #[test]
@@ -125,7 +129,7 @@ fn nothing_pending_opens_no_connection() {
 fn pending_segments_are_sent_oldest_first_over_one_connection_and_deleted() {
     let bench = Bench::new([]);
     bench.source.push(&["{\"logtail\":{\"client_time\":\"2026-01-02T03:04:05Z\"},\"a\":1}\n", "{\"b\":2}\n"]);
-    bench.source.push_kind(EntryKind::Meta, &["{\"drops\":[]}"]);
+    bench.source.push_kind(RecordKind::Meta, &["{\"drops\":[]}"]);
     let report = bench.upload();
 
     let requests = bench.requests();
@@ -364,7 +368,7 @@ fn a_single_record_that_is_too_large_is_dropped_and_reported() {
         (UploadOutcome::Complete, 2, 1)
     );
     assert_eq!(report.rejection.unwrap().status, 413);
-    assert_eq!(bench.source.drops(), [dropped(GiveUp::TooLarge, 2, 2, payloads[1].len() as u64)]);
+    assert_eq!(bench.source.drops(), [dropped(DropReason::TooLarge, 2, 2, payloads[1].len() as u64)]);
     assert_eq!(bench.source.pending(), 0);
 }
 
@@ -387,7 +391,7 @@ fn a_poisonous_record_is_found_dropped_and_reported_and_all_others_arrive() {
         let bytes = payload(37, 50).len() as u64;
         assert_eq!(
             bench.source.drops(),
-            [dropped(GiveUp::Rejected, 37, 37, bytes), dropped(GiveUp::Rejected, 38, 38, bytes)]
+            [dropped(DropReason::Rejected, 37, 37, bytes), dropped(DropReason::Rejected, 38, 38, bytes)]
         );
         assert!(report.attempts < 32, "{}", report.attempts);
     }
@@ -563,8 +567,8 @@ fn unreadable_segments_are_passed_over_by_their_kind() {
             ReadFailure::Unavailable("locked".into()),
             UploadOutcome::StoreFailed { stream: "netlog".into(), error: "locked".into() },
             0,
-            0,
-            2,
+            1,
+            1,
         ),
     ];
     for (failure, outcome, dropped, sent, pending) in cases {
@@ -588,4 +592,16 @@ fn a_store_that_can_not_delete_is_reported_and_the_stream_stops() {
     let error = "read-only file system".to_owned();
     assert_eq!(report.outcome, UploadOutcome::StoreFailed { stream: "netlog".into(), error });
     assert_eq!((report.attempts, report.remaining_records), (1, 2));
+}
+
+#[test]
+fn a_drop_report_that_the_server_refuses_is_made_again() {
+    let judge = |json: &[u8]| if json.windows(8).any(|text| text == b"tuntrail") { 400 } else { 200 };
+    let bench = Bench::new([Reply::Judge(Box::new(judge))]);
+    bench.source.push(&["{}\n"]);
+    bench.source.push_kind(RecordKind::Meta, &["{\"drops\":[]}"]);
+    let report = bench.upload();
+    assert_eq!((report.outcome, report.dropped_records), (UploadOutcome::Complete, 0));
+    assert_eq!(bench.source.repeated(), [b"{\"drops\":[]}"]);
+    assert!(bench.source.drops().is_empty());
 }

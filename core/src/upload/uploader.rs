@@ -19,7 +19,7 @@ use super::{
     report::{UploadOutcome, UploadProgress, UploadReport},
     source::SegmentSource,
 };
-use crate::clock::SharedClock;
+use crate::{clock::SharedClock, store::StreamHandle};
 
 /// A stream of the store, and where it goes.
 #[derive(Clone)]
@@ -31,6 +31,13 @@ pub struct UploadStream {
 }
 
 impl UploadStream {
+    /// Sends the records of `stream`, which must be entries as [`encode`](super::encode) makes them without ids, to
+    /// the stream named by `id` in `collection`.
+    #[must_use]
+    pub fn new(stream: StreamHandle, collection: Collection, id: PrivateId) -> Self {
+        Self::from_source(Arc::new(stream), collection, id)
+    }
+
     pub(super) fn from_source(source: Arc<dyn SegmentSource>, collection: Collection, id: PrivateId) -> Self {
         Self { source, collection, id, copy_to: None }
     }
