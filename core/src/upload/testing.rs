@@ -11,6 +11,11 @@ use std::{
     thread::JoinHandle,
 };
 
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
 use super::{
     entry::EntryIds,
     source::{DroppedRange, Entry, ReadFailure, SegmentData, SegmentRef, SegmentSource},
@@ -226,6 +231,23 @@ struct Log {
 
 impl Server {
     pub(super) fn start(script: impl IntoIterator<Item = Reply>) -> Self {
+        Self::start_with(script, None)
+    }
+
+    /// A server that speaks TLS and shows the certificate of `testdata/localhost.pem`.
+    pub(super) fn start_tls(script: impl IntoIterator<Item = Reply>) -> Self {
+        let certificate = CertificateDer::from_pem_slice(include_bytes!("testdata/localhost.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("testdata/localhost.key")).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Self::start_with(script, Some(Arc::new(config)))
+    }
+
+    fn start_with(script: impl IntoIterator<Item = Reply>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Log { script: script.into_iter().collect(), ..Log::default() }));
@@ -239,7 +261,13 @@ impl Server {
                     }
                     log.lock().unwrap().connections += 1;
                     // The client may go away at any point: that ends the connection and nothing else.
-                    let _ = serve(&connection, &log);
+                    let _ = match &tls {
+                        None => serve(connection, &log),
+                        Some(config) => {
+                            let session = ServerConnection::new(Arc::clone(config)).unwrap();
+                            serve(StreamOwned::new(session, connection), &log)
+                        }
+                    };
                 }
             }
         });
@@ -248,6 +276,10 @@ impl Server {
 
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub(super) fn tls_url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
     }
 
     pub(super) fn requests(&self) -> Vec<Received> {
@@ -275,9 +307,8 @@ impl Drop for Server {
     }
 }
 
-fn serve(connection: &TcpStream, log: &Mutex<Log>) -> std::io::Result<()> {
+fn serve(connection: impl Read + Write, log: &Mutex<Log>) -> std::io::Result<()> {
     let mut reader = BufReader::new(connection);
-    let mut writer = connection;
     while let Some(request) = receive(&mut reader)? {
         let json = request.json();
         let (reply, hook) = {
@@ -290,13 +321,13 @@ fn serve(connection: &TcpStream, log: &Mutex<Log>) -> std::io::Result<()> {
             log.lock().unwrap().on_request.get_or_insert(hook);
         }
         match reply.unwrap_or(Reply::status(200)) {
-            Reply::Status(status, headers, body) => answer(&mut writer, status, headers, &body)?,
+            Reply::Status(status, headers, body) => answer(reader.get_mut(), status, headers, &body)?,
             Reply::Judge(mut judge) => {
-                answer(&mut writer, judge(&json), "", "judged")?;
+                answer(reader.get_mut(), judge(&json), "", "judged")?;
                 log.lock().unwrap().script.push_front(Reply::Judge(judge));
             }
             Reply::Hangup => return Ok(()),
-            Reply::Raw(bytes) => return writer.write_all(&bytes),
+            Reply::Raw(bytes) => return reader.get_mut().write_all(&bytes),
             Reply::Silence => {
                 let mut rest = Vec::new();
                 return reader.read_to_end(&mut rest).map(drop);
