@@ -1,0 +1,208 @@
+//! The seam to the file system: everything the store does to files goes through [`Fs`].
+//!
+//! [`RealFs`] is the one implementation that ships. Tests wrap it to make single operations fail. Files are
+//! 0600 and directories 0700 where there are modes. Nothing here follows a symbolic link inside a writer
+//! directory, maps memory, or reads times.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::Path,
+};
+
+/// A regular file in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DirEntry {
+    pub(crate) name: String,
+    pub(crate) len: u64,
+}
+
+/// A file that is only ever appended to, or cut back.
+pub(crate) trait AppendFile: fmt::Debug + Send {
+    /// Appends some of `bytes`, one system call, and says how many.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Cuts the file to `len` bytes.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+
+    /// Orders the data before whatever is done to the file afterwards.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Operations on files. Called from the writer thread, except `read` (any thread) and those used at open.
+pub(crate) trait Fs: fmt::Debug + Send + Sync {
+    /// Creates `dir` and its parents as far as they are missing.
+    fn create_dirs(&self, dir: &Path) -> io::Result<()>;
+
+    /// Creates and locks a file until the handle is dropped; `None` if somebody else has locked it.
+    fn lock(&self, path: &Path) -> io::Result<Option<File>>;
+
+    /// The regular files of a directory whose names are UTF-8, in no order. No links, no directories.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// Creates a file that must not exist.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
+
+    /// Reads at most the first `limit` bytes of a file.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+
+    /// Renames within a directory, replacing the target.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The file system of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RealFs;
+
+impl Fs for RealFs {
+    fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<File>> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = private(&mut options).open(path)?;
+        // Named in full: std's own File::lock is unsupported on Android before Rust 1.98.
+        match fs4::FileExt::try_lock(&file) {
+            Ok(()) => Ok(Some(file)),
+            Err(fs4::TryLockError::WouldBlock) => Ok(None),
+            Err(fs4::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_file() => entries.push(DirEntry { name, len: metadata.len() }),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(true);
+        Ok(Box::new(RealFile(private(&mut options).open(path)?)))
+    }
+
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        let file = private(&mut options).open(path)?;
+        let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(limit);
+        // One spare byte lets the last read see the end of the file without growing the buffer.
+        let mut bytes = Vec::with_capacity(len.saturating_add(1));
+        file.take(limit as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl AppendFile for RealFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // std's sync_data empties the drive's cache on Apple systems, which takes tens of milliseconds.
+        #[cfg(target_vendor = "apple")]
+        return rustix::fs::fsync(&self.0).map_err(io::Error::from);
+        #[cfg(not(target_vendor = "apple"))]
+        self.0.sync_data()
+    }
+}
+
+/// Mode 0600 for a file that is created, and no link followed at the end of the path.
+#[cfg(unix)]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+
+    options.mode(0o600).custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed())
+}
+
+#[cfg(not(unix))]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_stops_at_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, b"0123456789").unwrap();
+        assert_eq!(RealFs.read(&path, 4).unwrap(), b"0123");
+        assert_eq!(RealFs.read(&path, 10).unwrap().len(), 10);
+        assert_eq!(RealFs.read(&path, 1_000_000).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn a_lock_is_exclusive_until_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let held = RealFs.lock(&path).unwrap();
+        assert!(held.is_some());
+        assert!(RealFs.lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(RealFs.lock(&path).unwrap().is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_and_directories_are_private_and_links_are_not_followed() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a/b");
+        RealFs.create_dirs(&dir).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        let path = dir.join("file");
+        RealFs.create(&path).unwrap().write(b"x").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::os::unix::fs::symlink(&path, dir.join("link")).unwrap();
+        fs::create_dir(dir.join("directory")).unwrap();
+        assert_eq!(RealFs.list(&dir).unwrap(), [DirEntry { name: "file".into(), len: 1 }]);
+        assert!(RealFs.read(&dir.join("link"), 10).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! The writer thread: the only one that changes files.
+//!
+//! It sleeps until the earliest write deadline, or without a timeout if nothing is waiting to be written.
+
+use std::{
+    mem,
+    sync::{Arc, mpsc::SyncSender},
+    thread::{self, JoinHandle},
+};
+
+use super::{
+    StoreError,
+    queue::{Batch, Command, Inbox, Shared},
+    stream::{Moment, Stream},
+};
+use crate::{
+    clock::{Instant, SharedClock},
+    timer::Deadlines,
+};
+
+/// What the writer does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    /// There is a batch or a request.
+    Work,
+    /// Nothing before this time, or before somebody asks for something.
+    Sleep(Option<Instant>),
+    /// The store was closed, and everything is done.
+    End,
+}
+
+#[derive(Debug)]
+struct Slot {
+    stream: Stream,
+    /// Empty between turns; keeps its memory.
+    batch: Batch,
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    clock: SharedClock,
+    slots: Vec<Slot>,
+    deadlines: Deadlines,
+    commands: Vec<(usize, Command)>,
+}
+
+impl Writer {
+    fn new(shared: Arc<Shared>, streams: Vec<Stream>, clock: SharedClock) -> Self {
+        let slots = streams
+            .into_iter()
+            .map(|stream| Slot { stream, batch: Batch::default(), deadline: None })
+            .collect();
+        Self { shared, clock, slots, deadlines: Deadlines::new(), commands: Vec::new() }
+    }
+
+    pub(super) fn spawn(
+        shared: Arc<Shared>,
+        streams: Vec<Stream>,
+        clock: SharedClock,
+    ) -> Result<JoinHandle<Result<(), StoreError>>, StoreError> {
+        let writer = Self::new(shared, streams, clock);
+        thread::Builder::new()
+            .name("tuntrail-store".into())
+            .spawn(move || writer.run())
+            .map_err(|error| StoreError::System { what: "a thread", error: error.to_string() })
+    }
+
+    fn run(mut self) -> Result<(), StoreError> {
+        let _guard = CloseOnExit(Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
+        let at = self.moment();
+        for slot in &mut self.slots {
+            slot.stream.recover(at);
+        }
+        self.publish();
+        loop {
+            let mut inbox = shared.lock();
+            let now = self.clock.now();
+            match self.plan(&mut inbox, now) {
+                Plan::Work => {
+                    drop(inbox);
+                    self.work();
+                }
+                Plan::Sleep(until) => {
+                    let timeout = until.map(|until| until.saturating_duration_since(now));
+                    drop(shared.wait(inbox, timeout));
+                }
+                Plan::End => break,
+            }
+        }
+        let at = self.moment();
+        let mut result = Ok(());
+        for slot in &mut self.slots {
+            let finished = slot.stream.finish(at);
+            result = result.and(finished);
+        }
+        self.publish();
+        result
+    }
+
+    /// Takes what is due out of the inbox.
+    fn plan(&mut self, inbox: &mut Inbox, now: Instant) -> Plan {
+        self.commands.append(&mut inbox.commands);
+        let mut work = !self.commands.is_empty();
+        for (index, (slot, queue)) in self.slots.iter_mut().zip(&mut inbox.queues).enumerate() {
+            if !queue.is_dirty() {
+                continue;
+            }
+            let deadline = *slot.deadline.get_or_insert_with(|| now + slot.stream.write_delay());
+            let asked = self.commands.iter().any(|(stream, _)| *stream == index);
+            if asked || inbox.closed || queue.is_ripe() || deadline <= now {
+                queue.take(&mut slot.batch);
+                slot.deadline = None;
+                work = true;
+            }
+            self.deadlines.set(index, slot.deadline);
+        }
+        match (work, inbox.closed) {
+            (true, _) => Plan::Work,
+            (false, true) => Plan::End,
+            (false, false) => Plan::Sleep(self.deadlines.next()),
+        }
+    }
+
+    fn work(&mut self) {
+        let at = self.moment();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if slot.batch.is_empty() {
+                continue;
+            }
+            // What waits when consent is withdrawn never gets to the disk.
+            let cleared =
+                |(of, command): &(usize, Command)| *of == index && matches!(command, Command::Clear(_));
+            if !self.commands.iter().any(cleared) {
+                slot.stream.accept(&slot.batch, at);
+            }
+            slot.batch.clear();
+        }
+        let mut answers = Vec::new();
+        for (index, command) in mem::take(&mut self.commands) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                answers.push(serve(&mut slot.stream, command, at));
+            }
+        }
+        // Whoever waits for an answer finds the figures up to date.
+        self.publish();
+        for answer in answers {
+            answer();
+        }
+    }
+
+    fn publish(&self) {
+        let stats: Vec<_> = self.slots.iter().map(|slot| slot.stream.stats()).collect();
+        let mut inbox = self.shared.lock();
+        for (queue, stats) in inbox.queues.iter_mut().zip(stats) {
+            queue.published = stats;
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock.now(), unix_ms: self.clock.wall().as_millisecond() }
+    }
+}
+
+/// Does what was asked, and returns how to answer.
+fn serve(stream: &mut Stream, command: Command, at: Moment) -> Box<dyn FnOnce()> {
+    match command {
+        Command::Flush(reply) => answer(reply, stream.flush(at)),
+        Command::Seal(reply) => answer(reply, Ok(stream.seal(at))),
+        Command::Acknowledge(id, reply) => answer(reply, stream.acknowledge(id, at)),
+        Command::Discard(id, reason, reply) => answer(reply, stream.discard(id, reason, at)),
+        Command::Clear(reply) => answer(reply, stream.clear()),
+        Command::Damaged { id, last_good, lost } => {
+            stream.note_damage(id, last_good, lost, at);
+            Box::new(|| ())
+        }
+    }
+}
+
+fn answer<T: 'static>(reply: SyncSender<T>, value: T) -> Box<dyn FnOnce()> {
+    // Nobody there any more: the asker's thread has ended, and needs no answer.
+    Box::new(move || drop(reply.send(value)))
+}
+
+/// Whatever ends the thread, nobody waits for it afterwards.
+struct CloseOnExit(Arc<Shared>);
+
+impl Drop for CloseOnExit {
+    fn drop(&mut self) {
+        let mut inbox = self.0.lock();
+        inbox.closed = true;
+        inbox.commands.clear();
+    }
+}

@@ -1,0 +1,121 @@
+//! One request, one answer.
+//!
+//! Built for one pass on the upload thread and dropped after it, so that nothing is left open between passes. HTTP/1.1
+//! with one kept-alive connection. Redirects are answers, not instructions: the URL is a secret that must not follow
+//! them. An answer is never trusted: its body is read up to 1 KiB for its message, and only the status decides.
+
+use std::{error::Error as _, time::Duration};
+
+use reqwest::{
+    Client, Method, Request, Response, Url,
+    header::{CONTENT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER},
+    redirect, retry,
+};
+
+use super::{body::Body, config::UploadConfig, tls, verdict::sanitize};
+
+/// How much of an answer's body is read: enough for an error message, as in logtail.
+const MAX_ANSWER: usize = 1024;
+/// How long to wait for the body of an answer whose status is known. It only gives a message and lets the connection
+/// be used again, so it isn't worth more.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const ORIG_CONTENT_LENGTH: HeaderName = HeaderName::from_static("orig-content-length");
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The server answered.
+    Status {
+        status: u16,
+        /// The `Retry-After` header as it came.
+        retry_after: Option<String>,
+        /// The beginning of the answer's body, made fit for reports.
+        message: String,
+    },
+    /// No answer, or none in HTTP.
+    Failed(String),
+}
+
+pub(super) struct Transport {
+    client: Client,
+}
+
+impl Transport {
+    /// A client without a connection; the first request opens one. The error is a text fit for reports.
+    pub(super) fn new(config: &UploadConfig) -> Result<Self, String> {
+        let tls = tls::client_config(&config.trust, config.is_https()).map_err(|error| error.to_string())?;
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .pool_max_idle_per_host(1)
+            .connect_timeout(config.connect_timeout)
+            .timeout(config.request_timeout)
+            .default_headers(config.headers.clone());
+        if !config.proxy_from_env {
+            builder = builder.no_proxy();
+        }
+        builder.build().map(|client| Self { client }).map_err(describe)
+    }
+
+    /// The request for `body`. `key` names its content: a server that has seen it may ignore the repetition.
+    pub(super) fn request(&self, url: Url, body: Body, key: &str) -> Result<Request, String> {
+        let mut request = Request::new(Method::POST, url);
+        let headers = request.headers_mut();
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(key).map_err(|error| error.to_string())?);
+        if body.compressed {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+            headers.insert(ORIG_CONTENT_LENGTH, HeaderValue::from(body.raw_len));
+        }
+        *request.body_mut() = Some(body.bytes.into());
+        Ok(request)
+    }
+
+    pub(super) async fn send(&self, request: Request) -> Answer {
+        match self.client.execute(request).await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let retry_after = response
+                    .headers()
+                    .get(RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok())
+                    .map(str::to_owned);
+                Answer::Status { status, retry_after, message: sanitize(&beginning(response).await) }
+            }
+            Err(error) => Answer::Failed(describe(error)),
+        }
+    }
+}
+
+/// The beginning of the answer's body, as far as it came.
+async fn beginning(mut response: Response) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            kept.extend(chunk.iter().take(MAX_ANSWER.saturating_sub(kept.len())));
+            if kept.len() >= MAX_ANSWER {
+                break;
+            }
+        }
+    };
+    // Either way, what was read is all that is wanted.
+    let _ = tokio::time::timeout(ANSWER_PATIENCE, read).await;
+    kept
+}
+
+/// The error and its causes in one line, without the URL, which is a secret.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    sanitize(text.as_bytes())
+}

@@ -1,0 +1,120 @@
+//! What a pass tells about itself, while it runs and at its end.
+
+use std::time::Duration;
+
+/// How a pass ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UploadOutcome {
+    /// Every record that was pending at the start was delivered, or dropped with a report.
+    Complete,
+    /// Nothing was pending. No connection was opened.
+    NothingToSend,
+    /// Somebody cancelled the pass, or the uploader was stopped.
+    Cancelled,
+    /// The server refuses a stream in a way that a repetition doesn't change: wrong address, a redirect, or nothing
+    /// that it is sent is right. What was not delivered is kept.
+    Rejected {
+        /// The stream that was refused; others were still tried.
+        stream: String,
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the server's answer, cleaned.
+        message: String,
+    },
+    /// The server wants other credentials (401, 403). Everything is kept.
+    Unauthorized {
+        /// The stream that was refused; others were still tried.
+        stream: String,
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the server's answer, cleaned.
+        message: String,
+    },
+    /// The server could not be reached, or did not answer in HTTP. What was not delivered is kept.
+    Unreachable {
+        /// The last error.
+        error: String,
+    },
+    /// The server is busy or broken, or asked for patience. What was not delivered is kept.
+    RetryLater {
+        /// When another try makes sense, from the end of the pass.
+        after: Duration,
+        /// The last HTTP status.
+        status: u16,
+    },
+    /// The store failed. What it still has is kept.
+    StoreFailed {
+        /// The stream it failed for; others were still tried.
+        stream: String,
+        /// What the store says.
+        error: String,
+    },
+    /// The pass could not begin: no trust store, no such stream, or the system is out of resources.
+    SetupFailed {
+        /// What is missing.
+        error: String,
+    },
+}
+
+/// The server's reason for refusing single records, which were dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The HTTP status.
+    pub status: u16,
+    /// The beginning of the server's answer, cleaned.
+    pub message: String,
+}
+
+/// The result of a pass. All counts are of this pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadReport {
+    /// How it ended. If several streams failed, the first one's failure.
+    pub outcome: UploadOutcome,
+    /// Records the server has confirmed.
+    pub sent_records: u64,
+    /// Requests the server has confirmed.
+    pub sent_bodies: u64,
+    /// Bytes of confirmed bodies as sent, compressed.
+    pub sent_bytes: u64,
+    /// The same bodies before compression.
+    pub raw_bytes: u64,
+    /// Records of this pass that are still in the store. A segment that was confirmed in part counts with all its
+    /// records: the next pass sends it again, and the server drops the duplicates.
+    pub remaining_records: u64,
+    /// Records given up in this pass: refused by the server, or unreadable. Each is in a drop report of the store.
+    pub dropped_records: u64,
+    /// Requests made, repetitions included.
+    pub attempts: u64,
+    /// The last refusal that led to dropped records.
+    pub rejection: Option<Rejection>,
+}
+
+impl UploadReport {
+    pub(super) const fn empty(outcome: UploadOutcome) -> Self {
+        Self {
+            outcome,
+            sent_records: 0,
+            sent_bodies: 0,
+            sent_bytes: 0,
+            raw_bytes: 0,
+            remaining_records: 0,
+            dropped_records: 0,
+            attempts: 0,
+            rejection: None,
+        }
+    }
+}
+
+/// How far a pass has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadProgress {
+    /// The stream being sent.
+    pub stream: String,
+    /// Records confirmed so far, of all streams.
+    pub sent_records: u64,
+    /// Records that were pending at the start, of all streams.
+    pub total_records: u64,
+    /// Bytes confirmed so far, compressed.
+    pub sent_bytes: u64,
+}
