@@ -253,7 +253,9 @@ impl Peer {
         }
         if self.wants_handshake {
             self.wants_handshake = false;
-            self.initiate(now, io);
+            if !self.timers.attempt_in_flight() {
+                self.initiate(now, io);
+            }
         }
     }
 

@@ -360,5 +360,4 @@ impl Jitter {
 }
 
 #[cfg(test)]
-#[path = "timers_tests.rs"]
 mod tests;
