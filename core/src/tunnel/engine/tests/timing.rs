@@ -129,3 +129,19 @@ fn a_counters_deadline_is_the_engines_and_replacing_it_flushes() {
     pair.a.engine.virtual_device().set_connection_counter(due, None);
     assert_eq!(counter.0.lock().unwrap().2, 2);
 }
+
+#[test]
+fn packets_that_wait_for_a_peers_handshake_survive_the_loss_of_its_last_message() {
+    let mut pair = Pair::new();
+    assert!(pair.b.engine.set_endpoint(pair.now, &key(1).public_key(), address(1)));
+    pair.a.send(pair.now, &udp_v4(1, 2, b"waits"));
+    pair.a.output.datagrams.clear();
+    pair.b.send(pair.now, &udp_v4(2, 1, b"lost"));
+    let initiation = pair.b.pop();
+    pair.a.receive(pair.now, address(2), &initiation);
+    let response = pair.a.pop();
+    pair.b.receive(pair.now, address(1), &response);
+    pair.b.output.datagrams.clear();
+    pair.run_until(pair.now + Duration::from_secs(6));
+    assert_eq!(pair.b.output.packets, [udp_v4(1, 2, b"waits")]);
+}
