@@ -3,6 +3,9 @@
 //!
 //! `cargo bench -p tuntrail --bench engine`
 
+#![allow(clippy::expect_used, reason = "a benchmark may fail loudly")]
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
 use std::{hint::black_box, net::SocketAddr, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -10,7 +13,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use tuntrail::{
     clock::{Clock, Instant, SystemClock},
     hook::{Connection, ConnectionCounter, Device, Direction},
-    tunnel::{Config, Engine, PeerConfig, PrivateKey, Sink},
+    tunnel::{Config, DropCounts, Engine, PeerConfig, PrivateKey, Sink},
 };
 
 /// Keeps the last datagram and packet, as a driver would hand them to the system.
@@ -121,7 +124,7 @@ fn engine_against_aead(criterion: &mut Criterion) {
             bencher.iter(|| {
                 counter += 1;
                 let tag = key.seal_in_place_separate_tag(nonce(counter), Aad::empty(), &mut buffer);
-                black_box(tag.expect("sealed"));
+                let _ = black_box(tag.expect("sealed"));
             });
         });
         group.bench_function(BenchmarkId::new("seal", "engine"), |bencher| {
@@ -195,7 +198,7 @@ fn engine_against_aead(criterion: &mut Criterion) {
                 b.handle_datagram(now, from, &datagram, &mut Void);
                 output.datagram = datagram;
             });
-            assert_eq!(b.stats().drops, a.stats().drops, "nothing was dropped");
+            assert_eq!(b.stats().drops, DropCounts::default(), "every packet must have been carried");
         });
         group.finish();
     }

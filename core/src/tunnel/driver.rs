@@ -254,7 +254,10 @@ impl Tunnel {
         drop(self.command(Command::Stop));
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = match std::mem::replace(&mut *thread, Thread::Ended(TunnelStats::default())) {
-            Thread::Running(handle) => handle.join().unwrap_or_default(),
+            Thread::Running(handle) => handle.join().unwrap_or_else(|_| {
+                tracing::error!("the tunnel's thread panicked; its statistics are lost");
+                TunnelStats::default()
+            }),
             Thread::Ended(stats) => stats,
         };
         *thread = Thread::Ended(stats.clone());
@@ -288,5 +291,4 @@ fn resolve(config: &Config, sockets: &Sockets) -> Result<Vec<Option<SocketAddr>>
 }
 
 #[cfg(test)]
-#[path = "driver/tests.rs"]
 mod tests;

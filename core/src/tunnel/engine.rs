@@ -445,5 +445,4 @@ impl std::fmt::Debug for CountedDevice<'_> {
 }
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
 mod tests;

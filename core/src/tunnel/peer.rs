@@ -236,6 +236,9 @@ impl Peer {
             Initiation => {
                 io.events.sessions += 1;
                 self.timers.responded(now, message::sender(io.output));
+                if !self.staged.is_empty() {
+                    self.timers.await_confirmation(now);
+                }
                 self.stats.last_handshake = Some(now);
                 self.transmit(now, length, io);
             }
@@ -253,7 +256,9 @@ impl Peer {
         }
         if self.wants_handshake {
             self.wants_handshake = false;
-            self.initiate(now, io);
+            if !self.timers.attempt_in_flight() {
+                self.initiate(now, io);
+            }
         }
     }
 

@@ -313,5 +313,4 @@ fn is_host(text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "parse_tests.rs"]
 mod tests;

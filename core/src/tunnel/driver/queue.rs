@@ -17,16 +17,20 @@ use std::{
 
 /// A buffer that grew beyond this many times the MTU isn't kept for reuse.
 const MAX_SPARE_GROWTH: usize = 2;
+/// Peers may send longer packets than our MTU, up to what their links carry: dropping those would break connections
+/// without telling anyone. They share the bytes that `capacity` packets of this length would take.
+const COMMON_MTU: usize = 1500;
 
 /// Makes a queue of `capacity` packets (at least 1) in each direction, for packets of up to `mtu` bytes.
 ///
-/// At most `4 * capacity * mtu` bytes are held. The device goes to the tunnel, the queue to the host.
+/// At most `4 * capacity * mtu` bytes are held, counting an MTU below 1500 as 1500. The device goes to the tunnel, the queue to the host.
 #[must_use]
 pub fn packet_queue(capacity: usize, mtu: u16) -> (QueueDevice, PacketQueue) {
+    let mtu = usize::from(mtu);
     let shared = Arc::new(Shared {
-        mtu: usize::from(mtu),
-        to_tunnel: Ring::new(capacity),
-        to_host: Ring::new(capacity),
+        mtu,
+        to_tunnel: Ring::new(capacity, mtu),
+        to_host: Ring::new(capacity, mtu),
         waker: Mutex::new(None),
         too_large: AtomicU64::new(0),
     });
@@ -66,7 +70,7 @@ impl PacketQueue {
     /// # Errors
     /// [`QueueError::Closed`] once the queue is closed and the packets left in it are taken.
     pub fn recv(&self, buffer: &mut Vec<u8>, timeout: Option<Duration>) -> Result<bool, QueueError> {
-        self.shared.to_host.pop_wait(buffer, timeout, self.shared.mtu)
+        self.shared.to_host.pop_wait(buffer, timeout)
     }
 
     /// [`Self::recv`] without waiting.
@@ -74,7 +78,7 @@ impl PacketQueue {
     /// # Errors
     /// As [`Self::recv`].
     pub fn try_recv(&self, buffer: &mut Vec<u8>) -> Result<bool, QueueError> {
-        self.shared.to_host.pop(buffer, self.shared.mtu)
+        self.shared.to_host.pop(buffer)
     }
 
     /// Closes both directions and wakes everyone who waits. Packets already queued towards the host can still be
@@ -151,7 +155,7 @@ impl QueueDevice {
 
     /// Takes the next packet from the host; `Closed` only when none is left.
     pub(super) fn recv(&self, buffer: &mut Vec<u8>) -> Result<bool, QueueError> {
-        self.shared.to_tunnel.pop(buffer, self.shared.mtu)
+        self.shared.to_tunnel.pop(buffer)
     }
 
     /// Hands a packet to the host; `Full` and `Closed` drop it.
@@ -210,18 +214,27 @@ struct State {
     /// Empty buffers that keep their memory.
     spare: Vec<Vec<u8>>,
     capacity: usize,
+    /// Bytes in `packets`, and how many there may be.
+    bytes: usize,
+    max_bytes: usize,
+    /// Spare buffers up to this size are kept.
+    max_spare: usize,
     closed: bool,
     accepted: u64,
     dropped: u64,
 }
 
 impl Ring {
-    fn new(capacity: usize) -> Self {
+    fn new(capacity: usize, mtu: usize) -> Self {
         let capacity = capacity.max(1);
+        let mtu = mtu.max(COMMON_MTU);
         let state = State {
             packets: VecDeque::new(),
             spare: Vec::new(),
             capacity,
+            bytes: 0,
+            max_bytes: capacity.saturating_mul(mtu),
+            max_spare: mtu.saturating_mul(MAX_SPARE_GROWTH),
             closed: false,
             accepted: 0,
             dropped: 0,
@@ -235,7 +248,7 @@ impl Ring {
         if state.closed {
             return Err(QueueError::Closed);
         }
-        if state.packets.len() >= state.capacity {
+        if !state.has_room(packet.len()) {
             state.dropped += 1;
             return Err(QueueError::Full);
         }
@@ -243,22 +256,18 @@ impl Ring {
         buffer.extend_from_slice(packet);
         let was_empty = state.packets.is_empty();
         state.packets.push_back(buffer);
+        state.bytes += packet.len();
         state.accepted += 1;
         drop(state);
         self.filled.notify_one();
         Ok(was_empty)
     }
 
-    fn pop(&self, buffer: &mut Vec<u8>, mtu: usize) -> Result<bool, QueueError> {
-        lock(&self.state).take(buffer, mtu)
+    fn pop(&self, buffer: &mut Vec<u8>) -> Result<bool, QueueError> {
+        lock(&self.state).take(buffer)
     }
 
-    fn pop_wait(
-        &self,
-        buffer: &mut Vec<u8>,
-        timeout: Option<Duration>,
-        mtu: usize,
-    ) -> Result<bool, QueueError> {
+    fn pop_wait(&self, buffer: &mut Vec<u8>, timeout: Option<Duration>) -> Result<bool, QueueError> {
         let nothing = |state: &mut State| state.packets.is_empty() && !state.closed;
         let state = lock(&self.state);
         let mut state = match timeout {
@@ -270,7 +279,7 @@ impl Ring {
                     .0
             }
         };
-        state.take(buffer, mtu)
+        state.take(buffer)
     }
 
     fn close(&self) {
@@ -285,14 +294,21 @@ impl Ring {
 }
 
 impl State {
-    fn take(&mut self, buffer: &mut Vec<u8>, mtu: usize) -> Result<bool, QueueError> {
+    /// A single packet fits whatever its length.
+    fn has_room(&self, length: usize) -> bool {
+        self.packets.is_empty()
+            || (self.packets.len() < self.capacity && self.bytes.saturating_add(length) <= self.max_bytes)
+    }
+
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<bool, QueueError> {
         let Some(packet) = self.packets.pop_front() else {
             return if self.closed { Err(QueueError::Closed) } else { Ok(false) };
         };
+        self.bytes -= packet.len();
         let mut spare = mem::replace(buffer, packet);
         spare.clear();
-        let reusable = spare.capacity() > 0 && spare.capacity() <= mtu.saturating_mul(MAX_SPARE_GROWTH);
-        if reusable && self.spare.len() < self.capacity {
+        let reusable = spare.capacity() > 0 && spare.capacity() <= self.max_spare;
+        if reusable && self.spare.len() + self.packets.len() < self.capacity {
             self.spare.push(spare);
         }
         Ok(true)
@@ -335,6 +351,19 @@ mod tests {
         assert_eq!(queue.send(&[0; 101]), Err(QueueError::TooLarge { length: 101, mtu: 100 }));
         let stats = PacketQueueStats { sent: 2, received: 2, send_full: 1, receive_full: 1, too_large: 1 };
         assert_eq!(queue.stats(), stats);
+    }
+
+    #[test]
+    fn long_packets_from_the_tunnel_pass_but_share_the_room_of_usual_ones() {
+        let (device, queue) = packet_queue(4, 100);
+        device.send(&[1; 5000]).unwrap();
+        device.send(&[2; 1000]).unwrap();
+        assert_eq!(device.send(&[3; 1]), Err(QueueError::Full));
+        let mut buffer = Vec::new();
+        assert_eq!((queue.try_recv(&mut buffer), buffer.len()), (Ok(true), 5000));
+        device.send(&[3; 1]).unwrap();
+        let (device, _queue) = packet_queue(1, 100);
+        assert_eq!(device.send(&[1; 60_000]), Ok(()), "one always fits");
     }
 
     #[test]

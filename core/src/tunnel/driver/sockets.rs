@@ -37,6 +37,10 @@ pub(super) struct Options {
     pub(super) bind: Option<IpAddr>,
     /// 0 leaves the choice to the system.
     pub(super) port: u16,
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android")),
+        expect(dead_code, reason = "only Linux marks datagrams")
+    )]
     pub(super) mark: Option<u32>,
     pub(super) protect: Option<Protect>,
 }

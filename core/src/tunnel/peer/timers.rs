@@ -246,6 +246,11 @@ impl Timers {
         self.wipe = Some(now + WIPE_AFTER);
     }
 
+    /// Packets wait for the session that we answered to. If its first packet is lost, nobody else would try again.
+    pub(super) fn await_confirmation(&mut self, now: Instant) {
+        self.unanswered = Some(now + REKEY_TIMEOUT + self.jitter.next());
+    }
+
     /// boringtun has wiped its keys and whatever was in flight: says what becomes of the attempt.
     pub(super) fn expired(&mut self, now: Instant) -> Unanswered {
         let attempt = self.attempt;
@@ -360,5 +365,4 @@ impl Jitter {
 }
 
 #[cfg(test)]
-#[path = "timers_tests.rs"]
 mod tests;
