@@ -1,6 +1,56 @@
-//! The tuntrail command.
+//! The `tuntrail` command: a demonstration of the whole product, a WireGuard tunnel with flow logs, and the reference
+//! log server.
 
+mod demo;
 #[cfg(target_os = "linux")]
 mod linux;
+mod serve;
+mod stop;
+mod text;
+#[cfg(target_os = "linux")]
+mod up;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, Parser)]
+#[command(name = "tuntrail", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the main job on this machine: traffic through a tunnel becomes flow records at a log server.
+    Demo(demo::Arguments),
+    /// Run the reference log server.
+    Serve(serve::Arguments),
+    /// Bring up the WireGuard tunnel of a wg-quick file, with flow logs (Linux, root).
+    #[cfg(target_os = "linux")]
+    Up(up::Arguments),
+}
+
+/// Why a command ended without doing its job; shown to the user as it is.
+type CommandError = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::Up(arguments) => up::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tuntrail: {}", text::with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -16,7 +16,9 @@
 //! Two rules hold in every module. Time is passed in: only drivers read a [`clock`]. And nothing ticks: each part
 //! names its next deadline or none, so an idle process is never woken.
 
+pub mod client;
 pub mod clock;
+pub mod consent;
 pub mod flow;
 pub mod hook;
 pub mod netmap;

@@ -3,8 +3,6 @@
 //! All of it needs root. Nothing here is done behind the user's back: a [`netns::Namespace`] is a world of its own
 //! that ends with its owner, and [`route::Routes`] undoes what it did.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired by the commands"))]
-
 mod error;
 mod ip;
 pub(crate) mod netns;

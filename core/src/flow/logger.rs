@@ -76,7 +76,11 @@ const WINDOW_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1).
 const MAX_FLOWS_RANGE: std::ops::RangeInclusive<usize> = 1..=65_536;
 
 impl FlowConfig {
-    fn check(&self) -> Result<(), FlowConfigError> {
+    /// Whether all values are in range.
+    ///
+    /// # Errors
+    /// [`FlowConfigError`] names the first one that is not.
+    pub fn check(&self) -> Result<(), FlowConfigError> {
         if !WINDOW_RANGE.contains(&self.window) {
             return Err(FlowConfigError::Window(self.window));
         }

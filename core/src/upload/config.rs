@@ -127,6 +127,12 @@ impl UploadConfig {
         })
     }
 
+    /// The host of the server, as in the base URL.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default()
+    }
+
     /// Adds a header to every request, such as one for authorisation. Its value is treated as a secret.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What a pass tells about itself, while it runs and at its end.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// How a pass ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,28 @@ pub enum UploadOutcome {
         /// What is missing.
         error: String,
     },
+}
+
+impl fmt::Display for UploadOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("complete"),
+            Self::NothingToSend => f.write_str("nothing to send"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Rejected { stream, status, message } => {
+                write!(f, "the server rejects the stream {stream} with status {status}: {message}")
+            }
+            Self::Unauthorized { stream, status, message } => {
+                write!(f, "the server wants other credentials for the stream {stream}, status {status}: {message}")
+            }
+            Self::Unreachable { error } => write!(f, "the server can't be reached: {error}"),
+            Self::RetryLater { after, status } => {
+                write!(f, "the server is busy, status {status}: try again in {} s", after.as_secs())
+            }
+            Self::StoreFailed { stream, error } => write!(f, "the store failed for the stream {stream}: {error}"),
+            Self::SetupFailed { error } => write!(f, "the upload could not begin: {error}"),
+        }
+    }
 }
 
 /// The server's reason for refusing single records, which were dropped.

@@ -1,0 +1,117 @@
+//! One node of the demo: a client with its store, and a tunnel.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tuntrail::{
+    client::{Client, ClientConfig},
+    consent::Consent,
+    flow::Message,
+    tunnel::{Config, TunDevice, TunnelOptions},
+    upload::{UploadOptions, UploadReport},
+};
+
+use super::{live::Display, topology::Role};
+use crate::{CommandError, text};
+
+/// Shorter than the product's 5 s, so that a short demo has something to show.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// A running node.
+pub(super) struct Node {
+    role: Role,
+    client: Client,
+}
+
+/// What a node has to say when it has stopped.
+pub(super) struct NodeResult {
+    /// Bytes of inner packets, both directions.
+    pub(super) carried_bytes: u64,
+    /// Records appended to the store.
+    pub(super) written: u64,
+    /// Records dropped and reported.
+    pub(super) dropped: u64,
+}
+
+impl Node {
+    pub(super) fn start(role: Role, directory: &Path, server: &str) -> Result<Self, CommandError> {
+        let mut config = ClientConfig::new(directory.join(role.name()), server)?;
+        config.consent = Consent::Granted;
+        config.flow.window = WINDOW;
+        config.collection = COLLECTION.parse()?;
+        let client = Client::start(config)?;
+        client.set_network(role.network_map()?, role.routes())?;
+        Ok(Self { role, client })
+    }
+
+    pub(super) fn up(&self, config: Config, device: TunDevice) -> Result<(), CommandError> {
+        let options = TunnelOptions { bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..TunnelOptions::default() };
+        Ok(self.client.start_tunnel(config, device, options)?)
+    }
+
+    pub(super) fn udp_port(&self) -> Result<u16, CommandError> {
+        let address = self.client.with_tunnel(|tunnel| tunnel.local_addr().v4).flatten();
+        Ok(address.ok_or("the tunnel has no socket")?.port())
+    }
+
+    pub(super) fn observe(
+        &self,
+        observer: impl Fn(&Message) + Send + Sync + 'static,
+    ) -> Result<(), CommandError> {
+        Ok(self.client.set_observer(observer)?)
+    }
+
+    pub(super) fn stop_tunnel(&self) {
+        self.client.stop_tunnel();
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.client.stats().store.map_or(0, |store| store.disk_bytes)
+    }
+
+    /// Sends everything, with a progress bar on a terminal.
+    pub(super) fn upload(&self, display: Display) -> Result<UploadReport, CommandError> {
+        let bar = if display == Display::Terminal { ProgressBar::no_length() } else { ProgressBar::hidden() };
+        bar.set_style(ProgressStyle::with_template("{prefix:>8} {bar:40} {pos}/{len} records, {msg}")?);
+        bar.set_prefix(self.role.name());
+        let shown = bar.clone();
+        let options = UploadOptions {
+            progress: Some(Box::new(move |progress| {
+                shown.set_length(progress.total_records);
+                shown.set_position(progress.sent_records);
+                shown.set_message(text::bytes(progress.sent_bytes));
+            })),
+            ..UploadOptions::default()
+        };
+        let report = self.client.upload_with("demo", options)?.wait();
+        bar.finish();
+        if display == Display::Lines {
+            println!(
+                "{:>8}  uploaded {} records in {} requests, {}: {}",
+                self.role.name(),
+                report.sent_records,
+                report.attempts,
+                text::bytes(report.sent_bytes),
+                report.outcome
+            );
+        }
+        Ok(report)
+    }
+
+    pub(super) fn finish(self) -> NodeResult {
+        let stats = self.client.shutdown().stats;
+        let (tunnel, store) = (stats.tunnel.unwrap_or_default(), stats.store.unwrap_or_default());
+        NodeResult {
+            carried_bytes: tunnel.inner_tx_bytes + tunnel.inner_rx_bytes,
+            written: store.appended,
+            dropped: store.dropped.total().records,
+        }
+    }
+}
+
+/// The collection that both nodes' records go to.
+pub(super) const COLLECTION: &str = "tailtraffic.log.demo.example";

@@ -1,0 +1,90 @@
+//! What a host app decides about its client.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    clock::{SharedClock, SystemClock},
+    consent::Consent,
+    flow::FlowConfig,
+    store::{Role, StreamConfig},
+    upload::{Collection, ConfigError, PrivateId, UploadConfig},
+};
+
+/// Everything a client is told when it starts. Make one with [`ClientConfig::new`] and change the fields that matter.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Where records wait to be sent. Should be excluded from backups; is created with mode 0700.
+    pub directory: PathBuf,
+    /// Which of the app's processes this is; each has its own files.
+    pub role: Role,
+    /// What the user agreed to. Default: [`Consent::Unknown`], which records nothing.
+    pub consent: Consent,
+    /// What flow records hold and how often they are made.
+    pub flow: FlowConfig,
+    /// Disk budget of the flow log in bytes, at least 1 MiB. Default: 5 MiB, which hold at least 25 MiB of records.
+    pub max_disk_bytes: u64,
+    /// Name of the flow log at the server. Default: `tailtraffic.log.` followed by the host of the base URL.
+    pub collection: Collection,
+    /// Names this device's log at the server and allows writing to it. `None`: made at random at the first start and kept
+    /// in `directory`; a new one after consent was withdrawn.
+    pub private_id: Option<PrivateId>,
+    /// A second log that the server copies every record to, for example one for all devices of an organisation.
+    pub copy_id: Option<PrivateId>,
+    /// Where and how records are sent.
+    pub upload: UploadConfig,
+    /// The clock. Only tests need another than [`SystemClock`].
+    pub clock: SharedClock,
+}
+
+impl ClientConfig {
+    /// A configuration that keeps records in `directory` and, when asked, sends them to the server at `base_url`
+    /// (`https://host[:port][/path]`; plain http only to a loopback address).
+    ///
+    /// # Errors
+    /// [`ConfigError::BaseUrl`] when `base_url` is not such a URL.
+    pub fn new(directory: impl AsRef<Path>, base_url: &str) -> Result<Self, ConfigError> {
+        let upload = UploadConfig::new(base_url)?;
+        Ok(Self {
+            directory: directory.as_ref().to_owned(),
+            role: Role::Extension,
+            consent: Consent::default(),
+            flow: FlowConfig::default(),
+            max_disk_bytes: StreamConfig::DEFAULT_MAX_DISK_BYTES,
+            collection: default_collection(upload.host()).parse()?,
+            private_id: None,
+            copy_id: None,
+            upload,
+            clock: Arc::new(SystemClock),
+        })
+    }
+}
+
+/// An IPv6 address has characters that a collection's name can't have.
+fn default_collection(host: &str) -> String {
+    let host: String = host
+        .trim_matches(['[', ']'])
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' })
+        .collect();
+    format!("tailtraffic.log.{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_collection_is_named_after_the_servers_host() {
+        for (url, collection) in [
+            ("https://logs.example.com/base", "tailtraffic.log.logs.example.com"),
+            ("http://127.0.0.1:8765", "tailtraffic.log.127.0.0.1"),
+            ("http://[::1]:8765", "tailtraffic.log.--1"),
+        ] {
+            assert_eq!(ClientConfig::new("/unused", url).unwrap().collection.as_str(), collection);
+        }
+        assert!(ClientConfig::new("/unused", "http://logs.example.com").is_err(), "plain http leaves the device");
+    }
+}

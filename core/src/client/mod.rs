@@ -1,0 +1,344 @@
+//! The assembled SDK.
+//!
+//! A [`Client`] owns the flow logger, the store and the uploader, and at most one tunnel of ours. It may be shared
+//! between threads; every method may be called from any of them. Methods that wait say so. None of them may be called from
+//! the tunnel's packet thread.
+//!
+//! Records exist only under consent: with [`Consent::Unknown`] and [`Consent::Denied`] the tunnel runs, but nothing is
+//! counted, written or sent.
+
+mod config;
+mod identity;
+mod recording;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use thiserror::Error;
+
+pub use self::config::ClientConfig;
+use self::recording::Recording;
+use crate::{
+    consent::Consent,
+    flow::{ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message},
+    netmap::{NetworkMap, Routes},
+    store::{StoreError, StreamStats},
+    tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
+    upload::{self, IdError, UploadOptions, UploadTicket},
+};
+
+/// Why the client could not start or do what it was asked to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The directory for records can't be used.
+    #[error("can't keep records: {0}")]
+    Store(#[from] StoreError),
+    /// The address or collection for uploads is not usable.
+    #[error(transparent)]
+    Upload(#[from] upload::ConfigError),
+    /// The settings of flow records are not usable.
+    #[error(transparent)]
+    Flow(#[from] FlowConfigError),
+    /// The system gives no random numbers for a log ID.
+    #[error("can't make a log ID: {0}")]
+    Id(#[from] IdError),
+    /// A thread or a file of the client's own can't be made.
+    #[error("can't start the client: {0}")]
+    Io(#[from] std::io::Error),
+    /// The tunnel can't start.
+    #[error("can't start the tunnel: {0}")]
+    Tunnel(#[from] TunnelError),
+    /// There is a tunnel already; stop it first.
+    #[error("a tunnel is running; stop it before starting another")]
+    TunnelRunning,
+    /// The user has not agreed to recording, so there is nothing that could be sent.
+    #[error("consent is {0:?}; records are kept and sent only with Consent::Granted")]
+    NoConsent(Consent),
+    /// [`Client::shutdown`] was called before.
+    #[error("the client is shut down")]
+    ShutDown,
+}
+
+/// What a client has done so far. All counts are since the client started; those of records are since the consent in
+/// force was granted.
+#[derive(Debug, Clone, Default)]
+pub struct ClientStats {
+    /// Flow records; `None` without consent.
+    pub flows: Option<FlowStats>,
+    /// The flow log on disk; `None` without consent.
+    pub store: Option<StreamStats>,
+    /// The running tunnel, or the last one.
+    pub tunnel: Option<TunnelStats>,
+}
+
+/// What is left when a client has shut down.
+#[derive(Debug, Clone, Default)]
+pub struct ShutdownReport {
+    /// The last counts.
+    pub stats: ClientStats,
+    /// Why the last records could not be written, if so.
+    pub error: Option<String>,
+}
+
+/// The SDK of one VPN app. See the [module documentation](self).
+pub struct Client {
+    config: ClientConfig,
+    state: Mutex<State>,
+}
+
+type Observer = Arc<dyn Fn(&Message) + Send + Sync>;
+
+struct State {
+    consent: Consent,
+    network: (NetworkMap, Routes),
+    exit_flows: ExitFlows,
+    observer: Option<Observer>,
+    recording: Option<Recording>,
+    tunnel: Option<Tunnel>,
+    /// What the last tunnel did, once it has stopped.
+    last_tunnel: Option<TunnelStats>,
+    shut_down: bool,
+}
+
+impl Client {
+    /// Starts the client under `config`. With consent granted, opens the store, which may touch the disk; records of
+    /// earlier runs stay where they are and are not sent. With consent denied, deletes what earlier runs left.
+    ///
+    /// # Errors
+    /// When the directory can't be used, another process uses it in the same role, or the upload target is invalid.
+    pub fn start(config: ClientConfig) -> Result<Self, ClientError> {
+        let exit_flows = config.flow.exit_flows;
+        let client = Self {
+            state: Mutex::new(State {
+                consent: Consent::Unknown,
+                network: (NetworkMap::default(), Routes::default()),
+                exit_flows,
+                observer: None,
+                recording: None,
+                tunnel: None,
+                last_tunnel: None,
+                shut_down: false,
+            }),
+            config,
+        };
+        client.config.flow.check()?;
+        client.set_consent(client.config.consent)?;
+        Ok(client)
+    }
+
+    /// Applies the user's answer. [`Consent::Granted`] starts recording, also for a tunnel that is running.
+    /// [`Consent::Denied`] stops recording, cancels a running upload, and deletes every record and the log ID that this app's
+    /// role has on disk. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the store can't be opened, or can't be deleted.
+    pub fn set_consent(&self, consent: Consent) -> Result<(), ClientError> {
+        let mut state = self.lock()?;
+        match consent {
+            Consent::Granted if state.recording.is_none() => {
+                let recording = Recording::start(&self.config, &state)?;
+                state.attach(recording);
+            }
+            Consent::Granted => {}
+            Consent::Unknown => state.detach().map_or(Ok(()), Recording::stop)?,
+            Consent::Denied => match state.detach() {
+                Some(recording) => recording.delete(&self.config)?,
+                None => Recording::delete_leftovers(&self.config)?,
+            },
+        }
+        state.consent = consent;
+        Ok(())
+    }
+
+    /// Starts the WireGuard tunnel `tunnel` on `device`. Counters of this client replace those in `options`.
+    ///
+    /// # Errors
+    /// When a tunnel is running, an endpoint's name can't be resolved, or a socket can't be opened.
+    pub fn start_tunnel(
+        &self,
+        tunnel: tunnel::Config,
+        device: TunDevice,
+        mut options: TunnelOptions,
+    ) -> Result<(), ClientError> {
+        let mut state = self.lock()?;
+        if state.tunnel.is_some() {
+            return Err(ClientError::TunnelRunning);
+        }
+        options.clock = Arc::clone(&self.config.clock);
+        if let Some(recording) = &state.recording {
+            options.virtual_counter = Some(Box::new(recording.counter(Layer::Virtual)));
+            options.physical_counter = Some(Box::new(recording.counter(Layer::Physical)));
+        }
+        state.tunnel = Some(Tunnel::start(tunnel, device, options)?);
+        Ok(())
+    }
+
+    /// Runs `act` with the tunnel of [`Self::start_tunnel`]: its address, counts, endpoints. `None` without a tunnel.
+    pub fn with_tunnel<T>(&self, act: impl FnOnce(&Tunnel) -> T) -> Option<T> {
+        self.lock().ok()?.tunnel.as_ref().map(act)
+    }
+
+    /// Stops the tunnel, if one runs, within a second. What it counted goes into the record of the open window.
+    pub fn stop_tunnel(&self) {
+        if let Ok(mut state) = self.lock() {
+            state.stop_tunnel();
+        }
+    }
+
+    /// A counter for an app's own tunnel: one per packet thread and layer. `None` without consent; ask again when
+    /// consent has been granted.
+    ///
+    /// # Errors
+    /// When the client is shut down.
+    pub fn counter(&self, layer: Layer) -> Result<Option<FlowCounter>, ClientError> {
+        Ok(self.lock()?.recording.as_ref().map(|recording| recording.counter(layer)))
+    }
+
+    /// Sets who owns which address, and which destinations are routed where. Connections are classified by what was
+    /// set when their first packet of a window came.
+    ///
+    /// # Errors
+    /// When the client is shut down.
+    pub fn set_network(&self, map: NetworkMap, routes: Routes) -> Result<(), ClientError> {
+        let mut state = self.lock()?;
+        if let Some(recording) = &state.recording {
+            recording.set_network(map.clone(), routes.clone());
+        }
+        state.network = (map, routes);
+        Ok(())
+    }
+
+    /// Sets what is recorded of exit traffic. Holds from the window that is open now.
+    ///
+    /// # Errors
+    /// When the client is shut down.
+    pub fn set_exit_flows(&self, exit_flows: ExitFlows) -> Result<(), ClientError> {
+        let mut state = self.lock()?;
+        if let Some(recording) = &state.recording {
+            recording.set_exit_flows(exit_flows);
+        }
+        state.exit_flows = exit_flows;
+        Ok(())
+    }
+
+    /// Calls `observer` with each finished record, after privacy was applied, on the flow logger's thread: for live displays.
+    /// It must be quick and must not call the client.
+    ///
+    /// # Errors
+    /// When the client is shut down.
+    pub fn set_observer(&self, observer: impl Fn(&Message) + Send + Sync + 'static) -> Result<(), ClientError> {
+        let mut state = self.lock()?;
+        let observer: Observer = Arc::new(observer);
+        if let Some(recording) = &state.recording {
+            recording.set_observer(Arc::clone(&observer));
+        }
+        state.observer = Some(observer);
+        Ok(())
+    }
+
+    /// Closes the open window, puts everything recorded so far on disk, and sends it. `reason` goes to our own logs.
+    /// Returns when sending has begun; wait on the ticket for the report. A pass that runs already is joined.
+    ///
+    /// # Errors
+    /// Without consent, and when the client is shut down.
+    pub fn upload(&self, reason: &str) -> Result<UploadTicket, ClientError> {
+        self.upload_with(reason, UploadOptions::default())
+    }
+
+    /// As [`Self::upload`], with progress and other options.
+    ///
+    /// # Errors
+    /// As [`Self::upload`].
+    pub fn upload_with(&self, reason: &str, options: UploadOptions) -> Result<UploadTicket, ClientError> {
+        let state = self.lock()?;
+        let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
+        if let Some(tunnel) = &state.tunnel {
+            // A tunnel that has ended by itself has flushed its counters.
+            let _ = tunnel.flush_counters();
+        }
+        recording.flush();
+        Ok(recording.upload(reason, options))
+    }
+
+    /// What the client has done so far.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        self.lock().map(|state| state.stats()).unwrap_or_default()
+    }
+
+    /// Stops the tunnel, writes every record, and stops all threads. Sends nothing: records wait on disk for the next
+    /// start. Waits for the disk; a running upload is cancelled. Later calls return an empty report.
+    pub fn shutdown(&self) -> ShutdownReport {
+        let Ok(mut state) = self.lock() else {
+            return ShutdownReport::default();
+        };
+        state.shut_down = true;
+        state.stop_tunnel();
+        let mut stats = state.stats();
+        let result = state.recording.take().map_or(Ok(stats.clone()), |recording| {
+            recording.finish(&mut stats)?;
+            Ok::<_, StoreError>(stats.clone())
+        });
+        match result {
+            Ok(stats) => ShutdownReport { stats, error: None },
+            Err(error) => ShutdownReport { stats, error: Some(error.to_string()) },
+        }
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>, ClientError> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.shut_down { Err(ClientError::ShutDown) } else { Ok(state) }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn attach(&mut self, recording: Recording) {
+        if let Some(tunnel) = &self.tunnel {
+            // A tunnel that has ended by itself has nothing to count.
+            let _ = tunnel.set_counters(
+                Some(Box::new(recording.counter(Layer::Virtual))),
+                Some(Box::new(recording.counter(Layer::Physical))),
+            );
+        }
+        self.recording = Some(recording);
+    }
+
+    /// Takes the counters out of the tunnel, so that nothing is recorded from here on.
+    fn detach(&mut self) -> Option<Recording> {
+        if let (Some(tunnel), Some(_)) = (&self.tunnel, &self.recording) {
+            // As above; a tunnel that has ended has dropped its counters.
+            let _ = tunnel.set_counters(None, None);
+        }
+        self.recording.take()
+    }
+
+    fn stop_tunnel(&mut self) {
+        if let Some(tunnel) = self.tunnel.take() {
+            tunnel.stop();
+            self.last_tunnel = Some(tunnel.stats());
+        }
+    }
+
+    fn stats(&self) -> ClientStats {
+        ClientStats {
+            flows: self.recording.as_ref().map(Recording::flow_stats),
+            store: self.recording.as_ref().map(Recording::store_stats),
+            tunnel: self.tunnel.as_ref().map(Tunnel::stats).or_else(|| self.last_tunnel.clone()),
+        }
+    }
+}
