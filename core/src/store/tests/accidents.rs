@@ -1,6 +1,6 @@
 //! What a start must make of damaged, torn, doubled and foreign files. Each accident has a name.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use super::{
     super::{
@@ -35,7 +35,7 @@ fn sealed_with(records: u64, text: bool) -> (Bed, ProcId) {
     (bed, handle.proc_id())
 }
 
-fn only_file(bed: &Bed) -> std::path::PathBuf {
+fn only_file(bed: &Bed) -> PathBuf {
     let files = bed.files();
     assert_eq!(files.len(), 1);
     bed.dir().join(files.keys().next().unwrap())
