@@ -1,1 +1,3 @@
 //! Tests of tuntrail that need more than one of its parts.
+
+pub mod conform;

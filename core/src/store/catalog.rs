@@ -151,6 +151,14 @@ pub(super) struct Entry {
     pub(super) damaged: u32,
     /// In the ledger already; to be removed as soon as the ledger is on disk.
     pub(super) condemned: bool,
+    /// Condemned, and could not be removed.
+    pub(super) stuck: bool,
+}
+
+impl Entry {
+    pub(super) fn new(info: SegmentInfo, has_meta: bool) -> Self {
+        Self { info, has_meta, damaged: 0, condemned: false, stuck: false }
+    }
 }
 
 /// The sealed segments of a directory.
@@ -181,9 +189,13 @@ impl Catalog {
         self.disk_bytes
     }
 
+    pub(super) fn stuck(&self) -> Vec<SegmentId> {
+        self.entries.values().filter(|entry| entry.stuck).map(|entry| entry.info.id).collect()
+    }
+
     /// Bytes and files that stay when the condemned ones are gone.
     pub(super) fn remaining(&self) -> (u64, usize) {
-        let kept = self.entries.values().filter(|entry| !entry.condemned);
+        let kept = self.entries.values().filter(|entry| !entry.condemned || entry.stuck);
         kept.fold((0, 0), |(bytes, files), entry| (bytes + entry.info.disk_bytes, files + 1))
     }
 

@@ -50,6 +50,9 @@ mod stats;
 mod stream;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use self::{

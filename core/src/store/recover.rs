@@ -22,7 +22,7 @@ impl Stream {
         for files in found.chunk_by(|a, b| a.id == b.id) {
             let of = |form| files.iter().find(|file| file.form == form);
             if let Some(file) = of(Form::Temporary) {
-                self.leftovers.push((file.id, file.form));
+                self.leftovers.push(*file);
             }
             match (of(Form::Open), of(Form::Sealed)) {
                 (Some(open), Some(sealed)) => self.take_pair(open, sealed),
@@ -55,7 +55,7 @@ impl Stream {
             let file = self.dir.read(open.id, Form::Open, MAX_FILE).unwrap_or_default();
             self.lose_tail(open.id, segment.info().last_seq, file.get(skip..).unwrap_or_default());
         }
-        self.leftovers.push((open.id, Form::Open));
+        self.leftovers.push(*open);
         self.take_sealed(sealed);
     }
 
@@ -79,7 +79,7 @@ impl Stream {
                 match segment::sealed_info(&header, file.len) {
                     Some(info) => {
                         let has_meta = header.has(flag::META);
-                        self.catalog.insert(Entry { info, has_meta, damaged: 0, condemned: false });
+                        self.catalog.insert(Entry::new(info, has_meta));
                     }
                     None => self.take_uncompressed(file),
                 }
@@ -120,7 +120,7 @@ impl Stream {
             Some(len) => {
                 // With damage behind its records, the open file waits for the report.
                 if damaged > 0 || self.dir.remove(id, Form::Open).is_err() {
-                    self.leftovers.push((id, Form::Open));
+                    self.leftovers.push(Found { id, form: Form::Open, len: plain_len });
                 }
                 len
             }
@@ -163,7 +163,7 @@ impl Stream {
 
     fn enter(&mut self, segment: &Segment, disk_bytes: u64) {
         let info = super::SegmentInfo { disk_bytes, ..*segment.info() };
-        self.catalog.insert(Entry { info, has_meta: segment.has_meta(), damaged: 0, condemned: false });
+        self.catalog.insert(Entry::new(info, segment.has_meta()));
     }
 
     /// Reports the bytes behind the last valid record; says how many records they may have been.
@@ -189,6 +189,6 @@ impl Stream {
             let count = DropCount { records: 1, bytes: frames.saturating_sub(FRAME_LEN as u64) };
             self.lose(DropReport { reason: DropReason::Corrupt, count, range: None });
         }
-        self.leftovers.push((id, form));
+        self.leftovers.push(Found { id, form, len });
     }
 }

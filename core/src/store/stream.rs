@@ -16,7 +16,7 @@ use super::{
     DropCount, DropReason, DropReport, DropTotals, ProcId, ProcSeq, Record, RecordKind, SegmentId,
     SegmentInfo, SeqRange, StoreError, StreamConfig, StreamState, StreamStats,
     active::Active,
-    catalog::{Catalog, Dir, Form, MAX_FILES, OVERHEAD},
+    catalog::{Catalog, Dir, Form, Found, MAX_FILES, OVERHEAD},
     frame::{FRAME_LEN, Header},
     queue::{Batch, Shared, WRITE_BYTES},
     report::Ledger,
@@ -62,7 +62,7 @@ pub(super) struct Stream {
     /// Reports that are not in the stream yet.
     ledger: Ledger,
     /// Files whose content is in the ledger or in another file: removed once the ledger is on disk.
-    pub(super) leftovers: Vec<(SegmentId, Form)>,
+    pub(super) leftovers: Vec<Found>,
     /// Files that could not be sealed, with their sizes: tried again when writing works again.
     pub(super) orphans: BTreeMap<SegmentId, u64>,
 
@@ -211,7 +211,7 @@ impl Stream {
         let mut result = Ok(());
         for file in found {
             if let Err(source) = self.dir.remove(file.id, file.form) {
-                self.leftovers.push((file.id, file.form));
+                self.leftovers.push(file);
                 result = Err(self.io_error("remove", file.id, file.form, source));
             }
         }
@@ -371,15 +371,27 @@ impl Stream {
         if !self.catalog.condemned().is_empty() {
             self.write_out(at);
         }
+        if self.failure.is_none() && !self.catalog.stuck().is_empty() {
+            self.fail(&ErrorKind::StorageFull.into(), at);
+        }
     }
 
     /// Condemns the oldest segments until `bytes` more fit under the cap. False if nothing helps.
     fn make_room(&mut self, bytes: u64) -> bool {
-        let fixed: u64 = self.orphans.values().sum();
+        let mut retried = false;
         loop {
             let (kept, files) = self.catalog.remaining();
-            if kept + fixed + bytes <= self.config.max_disk_bytes && files < MAX_FILES {
+            if kept + self.unlisted_bytes() + bytes <= self.config.max_disk_bytes && files < MAX_FILES {
                 return true;
+            }
+            if !retried {
+                retried = true;
+                self.retry_removal();
+                continue;
+            }
+            if !self.catalog.stuck().is_empty() {
+                // Where nothing can be removed, giving up more would free nothing.
+                return false;
             }
             let Some(oldest) = self.catalog.oldest() else { return false };
             self.condemn(oldest.info.id, DropReason::Rotation);
@@ -430,10 +442,26 @@ impl Stream {
             // What can't be removed now stays condemned: never listed, removed later or by a later process.
             if self.dir.remove(id, Form::Sealed).is_ok() {
                 self.catalog.remove(id);
+            } else if let Some(entry) = self.catalog.get_mut(id) {
+                entry.stuck = true;
             }
         }
+        self.remove_leftovers();
+    }
+
+    /// Removes what could not be removed before and is in the way of the next segment.
+    fn retry_removal(&mut self) {
+        for id in self.catalog.stuck() {
+            if self.dir.remove(id, Form::Sealed).is_ok() {
+                self.catalog.remove(id);
+            }
+        }
+        self.remove_leftovers();
+    }
+
+    fn remove_leftovers(&mut self) {
         let dir = &self.dir;
-        self.leftovers.retain(|&(id, form)| dir.remove(id, form).is_err());
+        self.leftovers.retain(|file| dir.remove(file.id, file.form).is_err());
     }
 
     /// Makes room on a full disk. The report of it is only in memory until the next write succeeds.
@@ -534,7 +562,9 @@ impl Stream {
     /// Tries to write again, the oldest record first.
     fn resume(&mut self, at: Moment) {
         self.failure = None;
-        for (id, len) in mem::take(&mut self.orphans) {
+        let ids: Vec<_> = self.orphans.keys().copied().collect();
+        for id in ids {
+            let Some(len) = self.orphans.remove(&id) else { continue };
             if let Err(error) = self.seal_file(id)
                 && error.kind() != ErrorKind::NotFound
             {
@@ -550,13 +580,18 @@ impl Stream {
 
     fn remove_or_leave(&mut self, id: SegmentId, form: Form) {
         if self.dir.remove(id, form).is_err() {
-            self.leftovers.push((id, form));
+            self.leftovers.push(Found { id, form, len: 0 });
         }
     }
 
     pub(super) fn disk_bytes(&self) -> u64 {
         let active = self.active.as_ref().map_or(0, Active::file_len);
-        self.catalog.disk_bytes() + self.orphans.values().sum::<u64>() + active
+        self.catalog.disk_bytes() + self.unlisted_bytes() + active
+    }
+
+    /// Bytes of files that are neither sealed segments nor the active one.
+    fn unlisted_bytes(&self) -> u64 {
+        self.orphans.values().sum::<u64>() + self.leftovers.iter().map(|file| file.len).sum::<u64>()
     }
 
     fn segment_bytes(&self) -> usize {

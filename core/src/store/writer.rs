@@ -194,3 +194,90 @@ impl Drop for CloseOnExit {
         inbox.commands.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::{
+        super::{ProcId, StreamConfig, StreamName, catalog::Dir, fs::RealFs, queue::Queue},
+        *,
+    };
+    use crate::clock::{Clock, ManualClock};
+
+    fn writer(dir: &std::path::Path, clock: &ManualClock, names: &[&str]) -> Writer {
+        let proc_id = ProcId::new(1).unwrap();
+        let shared = Arc::new(Shared::new(names.iter().map(|_| Queue::new(proc_id, 1_000)).collect()));
+        let stream = |(index, name): (usize, &&str)| {
+            let dir = Dir::new(Arc::new(RealFs), dir.join(name));
+            let lock = dir.create_and_lock().unwrap();
+            let config = StreamConfig::new(StreamName::new(*name).unwrap());
+            Stream::new(config, dir, lock, proc_id, 1, Arc::clone(&shared), index)
+        };
+        let streams = names.iter().enumerate().map(stream).collect();
+        Writer::new(Arc::clone(&shared), streams, Arc::new(clock.clone()))
+    }
+
+    fn plan(writer: &mut Writer) -> Plan {
+        let shared = Arc::clone(&writer.shared);
+        let now = writer.clock.now();
+        let mut inbox = shared.lock();
+        writer.plan(&mut inbox, now)
+    }
+
+    #[test]
+    fn with_nothing_to_write_the_writer_sleeps_without_a_timeout() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let mut writer = writer(dir.path(), &clock, &["a", "b"]);
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+        clock.advance(Duration::from_secs(1_000_000));
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+    }
+
+    #[test]
+    fn the_first_record_arms_one_deadline_and_writing_disarms_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let mut writer = writer(dir.path(), &clock, &["a", "b"]);
+        let shared = Arc::clone(&writer.shared);
+        let due = clock.now() + StreamConfig::DEFAULT_WRITE_DELAY;
+        shared.append(1, b"x").unwrap();
+        assert_eq!(plan(&mut writer), Plan::Sleep(Some(due)));
+        clock.advance(Duration::from_millis(999));
+        shared.append(1, b"y").unwrap();
+        shared.append(0, b"z").unwrap();
+        assert_eq!(plan(&mut writer), Plan::Sleep(Some(due)), "later records don't move it");
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(plan(&mut writer), Plan::Work);
+        writer.work();
+        assert_eq!(shared.stats(1).written, 2);
+        assert_eq!(shared.stats(0).written, 0);
+        let other = clock.now() + Duration::from_millis(999);
+        assert_eq!(plan(&mut writer), Plan::Sleep(Some(other)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(plan(&mut writer), Plan::Work);
+        writer.work();
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+    }
+
+    #[test]
+    fn a_degraded_stream_arms_no_timer() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let mut writer = writer(dir.path(), &clock, &["a"]);
+        let shared = Arc::clone(&writer.shared);
+        // Nothing can be created in a directory that is gone.
+        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
+        shared.append(0, b"x").unwrap();
+        clock.advance(Duration::from_secs(1));
+        assert!(matches!(plan(&mut writer), Plan::Sleep(Some(_))));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(plan(&mut writer), Plan::Work);
+        writer.work();
+        assert!(matches!(shared.stats(0).state, super::super::StreamState::Degraded { .. }));
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+    }
+}

@@ -59,7 +59,7 @@ pub(super) fn entries_in_next_body(rest: &[Entry<'_>], target: usize) -> usize {
 /// The two halves of a range of entries, both non-empty, or `None` if it can't be split.
 pub(super) fn halves(range: &Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
     let middle = range.start + range.len() / 2;
-    (range.len() >= 2).then(|| (range.start..middle, middle..range.end))
+    (range.len() >= 2).then_some((range.start..middle, middle..range.end))
 }
 
 fn wire_len(entry: &Entry<'_>) -> usize {

@@ -312,6 +312,7 @@ fn append(text: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde::Deserialize;
 
     use super::*;
@@ -485,5 +486,51 @@ mod tests {
             "\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    /// Inputs made of the pieces that the encoder treats specially.
+    fn input() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            proptest::sample::select(vec![
+                &b"{"[..],
+                b"}",
+                b"[v1] ",
+                b"[v2] ",
+                b"[v\0JSON]3",
+                b"\n",
+                b" ",
+                b",",
+                b":",
+                b"\"",
+                b"\\",
+                b"\xff",
+                b"\xe6\x97",
+                "é".as_bytes(),
+                br#"{"logtail":{"a":[1]}}"#,
+                br#"{"a":1,"logtail":2,"b":3}"#,
+                br#""logtail""#,
+                br#"{"logtail":{"client_time":"x"#,
+            ])
+            .prop_map(<[u8]>::to_vec),
+            prop::collection::vec(any::<u8>(), 0..9),
+        ];
+        prop::collection::vec(piece, 0..7).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_input_becomes_one_line_of_strict_json_and_both_ways_agree(input in input(), timed: bool) {
+            let client_time = timed.then(|| "2026-01-02T03:04:05Z".parse().unwrap());
+            let (mut direct, mut stored, mut spliced) = (Vec::new(), Vec::new(), Vec::new());
+            let any = encode(&input, &Envelope { client_time, ids: Some(IDS) }, &Limits::NORMAL, &mut direct);
+            prop_assert_eq!(any, !input.is_empty());
+            encode(&input, &Envelope { client_time, ids: None }, &Limits::NORMAL, &mut stored);
+            if any {
+                prop_assert!(scan_object(&direct, "").is_some(), "{}", String::from_utf8_lossy(&direct));
+                prop_assert_eq!(direct.iter().position(|&byte| byte == b'\n'), Some(direct.len() - 1));
+                splice_ids(&stored, IDS, &mut spliced);
+            }
+            prop_assert_eq!(String::from_utf8(spliced).unwrap(), String::from_utf8(direct).unwrap());
+        }
     }
 }

@@ -337,15 +337,19 @@ mod tests {
         assert!(!valid(nested(1_000_000).as_bytes()));
     }
 
+    /// At most one member of each name, with values and separators that are not always right.
+    fn nearly_an_object() -> impl Strategy<Value = String> {
+        let member =
+            |name: &str| format!(r#"("{name}":(1|-0|01|0\.5|"[a\\n]*"|\[1?\]|\[1,?\]|\{{\}}|tru?e),? ?)?"#);
+        let members: String = ["a", "b", "c"].map(member).concat();
+        proptest::string::string_regex(&format!(r"\{{{members}\}}")).unwrap()
+    }
+
     proptest! {
         /// Where both libraries have the same rules, they agree.
         #[test]
-        fn agrees_with_serde_json_on_objects_without_duplicates(
-            source in r#"\{("[ab]":(1|-0|0\.5|"[a\\n]*"|\[1?\]|\{\}|tru?e),? ?){0,3}\}"#
-        ) {
+        fn agrees_with_serde_json_on_objects_without_duplicates(source in nearly_an_object()) {
             let theirs = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&source);
-            let members = source.matches("\"a\":").count().max(source.matches("\"b\":").count());
-            prop_assume!(members < 2);
             prop_assert_eq!(valid(source.as_bytes()), theirs.is_ok(), "{}", source);
         }
     }

@@ -205,7 +205,7 @@ impl<'a> Pass<'a> {
         };
         let entries = data.entries();
         let mut work = Work {
-            ranges: VecDeque::from([0..entries.len()]),
+            ranges: std::iter::once(0..entries.len()).collect(),
             entries,
             given_up: Vec::new(),
             accepted: false,

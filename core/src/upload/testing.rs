@@ -157,12 +157,15 @@ impl SegmentSource for FakeSource {
     }
 }
 
+/// Gives a status for the JSON of a body.
+type Judge = Box<dyn FnMut(&[u8]) -> u16 + Send>;
+
 /// What the server does with one request.
 pub(super) enum Reply {
     /// Answers with this status, header lines and body.
     Status(u16, &'static str, String),
     /// Judges the request's body (uncompressed) and answers with the status.
-    Judge(Box<dyn FnMut(&[u8]) -> u16 + Send>),
+    Judge(Judge),
     /// Takes the request and closes the connection without a word.
     Hangup,
     /// Writes these bytes and closes the connection.

@@ -170,7 +170,10 @@ impl Drop for Uploader {
         self.cancel();
         // The thread has gone if nobody receives.
         let _ = self.commands.send(Command::Stop);
-        if let Some(thread) = self.thread.take() {
+        // A progress listener may hold the last reference: its thread can't wait for itself.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
             // A panic there has ended its pass already; there is nothing left to do about it.
             let _ = thread.join();
         }

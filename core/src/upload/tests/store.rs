@@ -1,0 +1,73 @@
+//! The uploader with a real store.
+
+use super::*;
+
+/// A store in a temporary directory with one stream, and an uploader for it.
+fn with_store(server: &Server) -> (tempfile::TempDir, Store, StreamHandle, Uploader) {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
+    let name = StreamName::new("netlog").unwrap();
+    let config = StoreConfig { root: dir.path().to_owned(), role: Role::Service, clock: clock.clone() };
+    let store = Store::open(config, vec![StreamConfig::new(name.clone())]).unwrap();
+    let handle = store.stream(&name).unwrap();
+    let collection = "flows.log.example.com".parse().unwrap();
+    let stream = UploadStream::new(handle.clone(), collection, PrivateId::from_bytes(ID));
+    let config = UploadConfig::new(&server.url()).unwrap();
+    let pause = Box::new(RecordedPause(Arc::default()));
+    let uploader = Uploader::start_with(config, vec![stream], clock, pause).unwrap();
+    (dir, store, handle, uploader)
+}
+
+fn append_entry(handle: &StreamHandle, object: &str) {
+    let mut entry = Vec::new();
+    let time = Some("2026-01-02T03:04:05.5Z".parse().unwrap());
+    encode_trusted_object(object.as_bytes(), &Envelope { client_time: time, ids: None }, &mut entry);
+    handle.append(&entry).unwrap();
+}
+
+#[test]
+fn what_the_store_holds_arrives_and_leaves_the_store() {
+    let server = Server::start([]);
+    let (_dir, store, handle, uploader) = with_store(&server);
+    for number in 1..=3_000 {
+        append_entry(&handle, payload(number, 100).trim_end());
+        if number % 200 == 0 {
+            // The queue in front of the disk is bounded.
+            handle.flush().unwrap();
+        }
+    }
+    let segments = handle.seal().unwrap().len();
+    let report = uploader.upload("test", UploadOptions::default()).wait();
+    assert_eq!((report.outcome, report.sent_records), (UploadOutcome::Complete, 3_000));
+    let requests = server.requests();
+    assert_eq!(requests.iter().flat_map(Received::seqs).collect::<Vec<_>>(), (1..=3_000).collect::<Vec<_>>());
+    assert_eq!(requests.len(), segments, "one request for each segment");
+    assert!(segments > 1);
+    let head = format!(
+        "[{{\"logtail\":{{\"client_time\":\"2026-01-02T03:04:05.5Z\",\"proc_id\":{},\"proc_seq\":1}},\"n\":1,",
+        handle.proc_id().get()
+    );
+    assert!(requests[0].json().starts_with(head.as_bytes()));
+    assert!(handle.seal().unwrap().is_empty());
+    store.shutdown().unwrap();
+}
+
+#[test]
+fn what_the_server_refuses_is_in_a_drop_report_of_the_next_pass() {
+    let judge = |json: &[u8]| if json.windows(6).any(|text| text == b"poison") { 422 } else { 200 };
+    let server = Server::start([Reply::Judge(Box::new(judge))]);
+    let (_dir, store, handle, uploader) = with_store(&server);
+    for word in ["good", "poison", "fine"] {
+        append_entry(&handle, &format!("{{\"word\":\"{word}\"}}"));
+    }
+    let first = uploader.upload("test", UploadOptions::default()).wait();
+    assert_eq!((first.outcome, first.sent_records, first.dropped_records), (UploadOutcome::Complete, 2, 1));
+    let second = uploader.upload("test", UploadOptions::default()).wait();
+    assert_eq!((second.outcome, second.sent_records), (UploadOutcome::Complete, 1));
+    let json = server.requests().last().unwrap().json();
+    let entries: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let drop = &entries[0]["tuntrail"]["drops"][0];
+    assert_eq!((&drop["reason"], &drop["records"]), (&"rejected".into(), &1.into()));
+    assert_eq!((&drop["from_seq"], &drop["to_seq"]), (&2.into(), &2.into()));
+    store.shutdown().unwrap();
+}
