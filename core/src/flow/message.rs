@@ -3,7 +3,10 @@
 //! Plain data. Writing keeps the order of the members and leaves out what is empty; reading takes members in any
 //! order and ignores those it does not know.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    cmp::Ordering,
+    net::{IpAddr, SocketAddr},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -124,10 +127,13 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
-    /// What a list of connections is sorted by: source, destination, protocol, where no address comes before IPv4 and
+    /// The order of a list of connections: by source, destination, protocol, where no address comes before IPv4 and
     /// IPv4 before IPv6.
-    pub(super) fn order(&self) -> (Option<SocketAddr>, Option<SocketAddr>, Protocol) {
-        (self.src, self.dst, self.protocol)
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        self.src
+            .cmp(&other.src)
+            .then_with(|| self.dst.cmp(&other.dst))
+            .then_with(|| self.protocol.cmp(&other.protocol))
     }
 }
 

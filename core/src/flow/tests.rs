@@ -476,7 +476,7 @@ proptest! {
         for message in &messages {
             let lists = [&message.virtual_traffic, &message.subnet_traffic, &message.exit_traffic];
             for list in lists {
-                prop_assert!(list.is_sorted_by(|a, b| a.order() < b.order()));
+                prop_assert!(list.is_sorted_by(|a, b| a.compare(b).is_lt()));
             }
             if !full {
                 prop_assert!(message.exit_traffic.iter().all(is_anonymous));
