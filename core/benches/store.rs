@@ -5,6 +5,9 @@
 //!   are compressed, on both threads together, in wall time.
 //! - the bytes of records that 5 MiB of disk hold, printed before the measurements.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may fail loudly")]
+#![allow(missing_docs, reason = "criterion's macros make a public function")]
+
 use std::{fmt::Write, hint::black_box, sync::Arc, time::Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -14,7 +14,7 @@
 //! | 8 | 8 | generation |
 //! | 16 | 4 | process id, not 0 |
 //! | 20 | 4 | length of the frames before compression (sealed; else 0) |
-//! | 24 | 8 | lowest sequence number (of the first record while open) |
+//! | 24 | 8 | lowest sequence number (while open: of the first data record, or 0) |
 //! | 32 | 4 | number of records, meta records included (sealed; else 0) |
 //! | 36 | 4 | highest minus lowest sequence number (sealed; else 0) |
 //! | 40 | 8 | creation, milliseconds since 1970 by the wall clock: information only |

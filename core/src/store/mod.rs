@@ -36,6 +36,7 @@
 
 mod active;
 mod catalog;
+mod degrade;
 mod error;
 mod frame;
 mod fs;
@@ -45,6 +46,7 @@ mod queue;
 mod recover;
 mod report;
 mod ring;
+mod rotate;
 mod segment;
 mod stats;
 mod stream;
@@ -91,7 +93,7 @@ pub struct StreamConfig {
     /// Its name and directory.
     pub name: StreamName,
     /// The most bytes its files in this role's directory may have together, the one being written included.
-    /// At least four segments and 64 KiB; at least 1 MiB if records of [`MAX_PAYLOAD`] bytes are to fit.
+    /// At least four segments and 64 KiB; at least 540 KiB if records of [`MAX_PAYLOAD`] bytes are to fit.
     pub max_disk_bytes: u64,
     /// The size at which a segment is closed, before compression: 4 KiB to 256 KiB. A record that is larger
     /// than this gets a segment of its own.
@@ -153,7 +155,7 @@ pub enum Durability {
     /// Never: the system writes when it likes.
     #[default]
     None,
-    /// Once per sealed segment.
+    /// Once per segment, when it is sealed and compressed.
     OnSeal,
 }
 

@@ -17,7 +17,14 @@ use super::{
 impl Stream {
     /// Takes over what earlier processes left.
     pub(super) fn recover(&mut self, at: Moment) {
-        let mut found = self.dir.list().unwrap_or_default();
+        let mut found = match self.dir.list() {
+            Ok(found) => found,
+            Err(error) => {
+                // Without knowing what is there the cap can't be kept: nothing is written before that.
+                self.fail(&error, at);
+                return;
+            }
+        };
         found.sort_by_key(|file| file.id);
         for files in found.chunk_by(|a, b| a.id == b.id) {
             let of = |form| files.iter().find(|file| file.form == form);
@@ -31,7 +38,7 @@ impl Stream {
                 (None, None) => {}
             }
         }
-        self.recovered();
+        self.recovered = true;
         self.settle(at);
     }
 

@@ -1,7 +1,8 @@
 //! One stream as the writer thread sees it: append, rotate, seal, acknowledge, degrade.
 //!
 //! Only the writer thread calls this. Failures do not travel outwards: they end in the stream's state, in the
-//! ledger, or in the answer to a request. `recover` holds the part that runs at the start.
+//! ledger, or in the answer to a request. Parts of it with an idea of their own: `rotate` makes room, `degrade`
+//! deals with a disk that fails, `recover` with files of earlier processes.
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +17,12 @@ use super::{
     DropCount, DropReason, DropReport, DropTotals, ProcId, ProcSeq, Record, RecordKind, SegmentId,
     SegmentInfo, SeqRange, StoreError, StreamConfig, StreamState, StreamStats,
     active::Active,
-    catalog::{Catalog, Dir, Form, Found, MAX_FILES, OVERHEAD},
+    catalog::{Catalog, Dir, Form, Found, OVERHEAD},
+    degrade::{Failure, is_full},
     frame::{FRAME_LEN, Header},
     queue::{Batch, Shared, WRITE_BYTES},
     report::Ledger,
     ring::Ring,
-    segment::{self, MAX_FILE},
 };
 use crate::clock::Instant;
 
@@ -31,18 +32,6 @@ pub(super) struct Moment {
     pub(super) now: Instant,
     /// Milliseconds since 1970; goes into headers for people to read, nothing depends on it.
     pub(super) unix_ms: i64,
-}
-
-/// The pause after the first failure; it doubles up to [`MAX_PAUSE`]. No timer: the next record after it tries.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
-/// Long enough to leave a full phone alone, short enough to record the same day.
-const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
-
-#[derive(Debug, Clone, Copy)]
-struct Failure {
-    reason: DropReason,
-    error: ErrorKind,
-    retry_at: Instant,
 }
 
 #[derive(Debug)]
@@ -56,26 +45,26 @@ pub(super) struct Stream {
     index: usize,
 
     pub(super) catalog: Catalog,
-    active: Option<Active>,
+    pub(super) active: Option<Active>,
     spare_buffer: Vec<u8>,
     next_generation: u64,
     /// Reports that are not in the stream yet.
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     /// Files whose content is in the ledger or in another file: removed once the ledger is on disk.
     pub(super) leftovers: Vec<Found>,
     /// Files that could not be sealed, with their sizes: tried again when writing works again.
     pub(super) orphans: BTreeMap<SegmentId, u64>,
 
-    ring: Ring,
-    failure: Option<Failure>,
-    failures: u32,
+    pub(super) ring: Ring,
+    pub(super) failure: Option<Failure>,
+    pub(super) failures: u32,
 
     written: u64,
     pub(super) skipped_files: usize,
     dropped: DropTotals,
     /// Of this directory since it exists, as far as headers tell.
     pub(super) ever_dropped: DropCount,
-    state_known: bool,
+    pub(super) recovered: bool,
 }
 
 impl Stream {
@@ -109,7 +98,7 @@ impl Stream {
             skipped_files: 0,
             dropped: DropTotals::default(),
             ever_dropped: DropCount::default(),
-            state_known: false,
+            recovered: false,
         }
     }
 
@@ -236,7 +225,7 @@ impl Stream {
             Some(Failure { reason, error, .. }) => {
                 StreamState::Degraded { reason, error, failures: self.failures }
             }
-            None if self.state_known => StreamState::Ready,
+            None if self.recovered => StreamState::Ready,
             None => StreamState::Recovering,
         };
         StreamStats {
@@ -251,10 +240,6 @@ impl Stream {
         }
     }
 
-    pub(super) fn recovered(&mut self) {
-        self.state_known = true;
-    }
-
     /// Enters a loss that was not counted before.
     pub(super) fn lose(&mut self, report: DropReport) {
         self.dropped.add(report.reason, report.count);
@@ -262,7 +247,7 @@ impl Stream {
         self.ledger.add(report);
     }
 
-    fn append(&mut self, seq: ProcSeq, payload: &[u8], at: Moment) {
+    pub(super) fn append(&mut self, seq: ProcSeq, payload: &[u8], at: Moment) {
         let frame = FRAME_LEN + payload.len();
         if let Some(active) = &self.active
             && active.has_data()
@@ -376,104 +361,6 @@ impl Stream {
         }
     }
 
-    /// Condemns the oldest segments until `bytes` more fit under the cap. False if nothing helps.
-    fn make_room(&mut self, bytes: u64) -> bool {
-        let mut retried = false;
-        loop {
-            let (kept, files) = self.catalog.remaining();
-            if kept + self.unlisted_bytes() + bytes <= self.config.max_disk_bytes && files < MAX_FILES {
-                return true;
-            }
-            if !retried {
-                retried = true;
-                self.retry_removal();
-                continue;
-            }
-            if !self.catalog.stuck().is_empty() {
-                // Where nothing can be removed, giving up more would free nothing.
-                return false;
-            }
-            let Some(oldest) = self.catalog.oldest() else { return false };
-            self.condemn(oldest.info.id, DropReason::Rotation);
-        }
-    }
-
-    /// Enters a segment and the reports in it into the ledger, and marks it for removal.
-    pub(super) fn condemn(&mut self, id: SegmentId, reason: DropReason) {
-        let Some(entry) = self.catalog.get_mut(id).filter(|entry| !entry.condemned) else { return };
-        entry.condemned = true;
-        let entry = *entry;
-        let info = entry.info;
-        let mut count = DropCount {
-            records: u64::from(info.records.saturating_sub(entry.damaged)),
-            bytes: u64::from(info.raw_bytes).saturating_sub(FRAME_LEN as u64 * u64::from(info.records)),
-        };
-        if entry.has_meta
-            && let Ok(file) = self.dir.read_sealed(id, MAX_FILE)
-            && let Ok(segment) = segment::parse_segment(&file)
-        {
-            let unreported = u64::from(segment.lost_records().saturating_sub(entry.damaged));
-            count = DropCount { records: unreported, bytes: 0 };
-            for record in segment.records() {
-                match record.kind {
-                    RecordKind::Data => {
-                        count.add(DropCount { records: 1, bytes: record.payload.len() as u64 });
-                    }
-                    RecordKind::Meta => self.ledger.merge(&Ledger::from_json(record.payload)),
-                }
-            }
-        }
-        if count.records > 0 {
-            let range = SeqRange { proc_id: id.proc_id, from: info.first_seq, to: info.last_seq };
-            self.lose(DropReport { reason, count, range: Some(range) });
-        }
-    }
-
-    /// Removes what is condemned or left over, if the reports about it are on disk.
-    fn reap(&mut self) {
-        let written = self.active.as_ref().is_none_or(|active| !active.is_dirty());
-        if self.ledger.is_empty() && written {
-            self.reap_now();
-        }
-    }
-
-    fn reap_now(&mut self) {
-        for id in self.catalog.condemned() {
-            // What can't be removed now stays condemned: never listed, removed later or by a later process.
-            if self.dir.remove(id, Form::Sealed).is_ok() {
-                self.catalog.remove(id);
-            } else if let Some(entry) = self.catalog.get_mut(id) {
-                entry.stuck = true;
-            }
-        }
-        self.remove_leftovers();
-    }
-
-    /// Removes what could not be removed before and is in the way of the next segment.
-    fn retry_removal(&mut self) {
-        for id in self.catalog.stuck() {
-            if self.dir.remove(id, Form::Sealed).is_ok() {
-                self.catalog.remove(id);
-            }
-        }
-        self.remove_leftovers();
-    }
-
-    fn remove_leftovers(&mut self) {
-        let dir = &self.dir;
-        self.leftovers.retain(|file| dir.remove(file.id, file.form).is_err());
-    }
-
-    /// Makes room on a full disk. The report of it is only in memory until the next write succeeds.
-    fn drop_oldest_now(&mut self) -> bool {
-        if let Some(oldest) = self.catalog.oldest() {
-            self.condemn(oldest.info.id, DropReason::DiskFull);
-        }
-        let before = self.catalog.len() + self.leftovers.len();
-        self.reap_now();
-        self.catalog.len() + self.leftovers.len() < before
-    }
-
     fn write_out(&mut self, at: Moment) {
         let Some(mut active) = self.active.take_if(|active| active.is_dirty()) else { return };
         let mut result = active.write();
@@ -521,98 +408,21 @@ impl Stream {
         }
     }
 
-    /// From now on records stay in memory, beginning with those that are not written.
-    fn fail(&mut self, error: &io::Error, at: Moment) {
-        let reason = if is_full(error) { DropReason::DiskFull } else { DropReason::IoError };
-        let doublings = self.failures.min(6);
-        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(MAX_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        self.failure = Some(Failure { reason, error: error.kind(), retry_at: at.now + pause });
-        let Some(active) = self.active.take() else { return };
-        for record in active.unwritten() {
-            match record.kind {
-                RecordKind::Data => self.hold(record.seq, record.payload.to_vec()),
-                RecordKind::Meta => self.ledger.merge(&Ledger::from_json(record.payload)),
-            }
-        }
-        if active.file_len() > 0 {
-            self.orphans.insert(active.id(), active.file_len());
-        } else {
-            self.remove_or_leave(active.id(), Form::Open);
-        }
-    }
-
-    /// Keeps a record in memory, and gives up the oldest ones if there are too many.
-    fn hold(&mut self, seq: ProcSeq, payload: Vec<u8>) {
-        self.ring.push(seq, payload);
-        let reason = self.failure.map_or(DropReason::IoError, |failure| failure.reason);
-        while let Some((seq, payload)) = self.ring.overflow() {
-            let count = DropCount { records: 1, bytes: payload.len() as u64 };
-            let range = SeqRange { proc_id: self.proc_id, from: seq, to: seq };
-            self.lose(DropReport { reason, count, range: Some(range) });
-        }
-    }
-
-    fn resume_if_due(&mut self, at: Moment) {
-        if self.failure.is_some_and(|failure| at.now >= failure.retry_at) {
-            self.resume(at);
-        }
-    }
-
-    /// Tries to write again, the oldest record first.
-    fn resume(&mut self, at: Moment) {
-        self.failure = None;
-        let ids: Vec<_> = self.orphans.keys().copied().collect();
-        for id in ids {
-            let Some(len) = self.orphans.remove(&id) else { continue };
-            if let Err(error) = self.seal_file(id)
-                && error.kind() != ErrorKind::NotFound
-            {
-                self.orphans.insert(id, len);
-            }
-        }
-        let mut held = mem::take(&mut self.ring);
-        while let Some((seq, payload)) = held.pop() {
-            self.append(seq, &payload, at);
-        }
-        self.settle(at);
-    }
-
-    fn remove_or_leave(&mut self, id: SegmentId, form: Form) {
-        if self.dir.remove(id, form).is_err() {
-            self.leftovers.push(Found { id, form, len: 0 });
-        }
-    }
-
     pub(super) fn disk_bytes(&self) -> u64 {
         let active = self.active.as_ref().map_or(0, Active::file_len);
         self.catalog.disk_bytes() + self.unlisted_bytes() + active
     }
 
     /// Bytes of files that are neither sealed segments nor the active one.
-    fn unlisted_bytes(&self) -> u64 {
+    pub(super) fn unlisted_bytes(&self) -> u64 {
         self.orphans.values().sum::<u64>() + self.leftovers.iter().map(|file| file.len).sum::<u64>()
     }
 
-    fn segment_bytes(&self) -> usize {
+    pub(super) fn segment_bytes(&self) -> usize {
         self.config.segment_bytes as usize
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        match self.failure {
-            None => Ok(()),
-            Some(Failure { reason, error, .. }) => {
-                Err(StoreError::Degraded { stream: self.config.name.to_string(), reason, error })
-            }
-        }
     }
 
     fn io_error(&self, action: &'static str, id: SegmentId, form: Form, source: io::Error) -> StoreError {
         StoreError::Io { action, path: self.dir.path(id, form), source }
     }
-}
-
-/// Whether room on the disk would help.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::WriteZero)
 }

@@ -62,7 +62,7 @@ fn an_open_file_cut_at_any_byte_yields_the_records_before_the_cut() {
         let seen = read_back(&cut);
         let good = (len.saturating_sub(HEADER_LEN) / frame) as u64;
         assert_eq!(seen.seqs(proc_id), (1..=good).collect(), "cut at {len}");
-        let torn = len > HEADER_LEN && (len - HEADER_LEN) % frame != 0;
+        let torn = len > HEADER_LEN && !(len - HEADER_LEN).is_multiple_of(frame);
         assert_eq!(seen.dropped_for(DropReason::Corrupt), u64::from(torn), "cut at {len}");
         assert!(cut.named(".open").is_empty());
     }
@@ -176,7 +176,8 @@ fn a_crash_between_any_two_steps_of_sealing_loses_and_doubles_nothing() {
     let mut torn = open_bytes.clone();
     torn.extend_from_slice(b"torn");
 
-    let cases: [(&str, &[(&str, &[u8])], u64); 6] = [
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: [(&str, Files<'_>, u64); 6] = [
         ("temporary begun", &[("open", &open_bytes), ("tmp", &half)], 0),
         ("temporary whole", &[("open", &open_bytes), ("tmp", &sealed_bytes)], 0),
         ("renamed", &[("open", &open_bytes), ("seg", &sealed_bytes)], 0),

@@ -278,3 +278,26 @@ fn uploading_goes_on_while_nothing_can_be_written() {
     handle.acknowledge(&info.id).unwrap();
     assert_eq!(handle.seal().unwrap(), []);
 }
+
+#[test]
+fn a_directory_that_cannot_be_listed_is_looked_at_later() {
+    let bed = Bed::new();
+    let (store, handle) = bed.open(small());
+    handle.append(b"old").unwrap();
+    store.shutdown().unwrap();
+    // The first listing is that of the opening itself.
+    let mut listings = 0;
+    bed.fs.rule(move |op, _| {
+        listings += usize::from(op == Op::List);
+        (op == Op::List && listings == 2).then_some(ErrorKind::Other)
+    });
+    let (_store, handle) = bed.open(small());
+    handle.append(b"new").unwrap();
+    assert!(handle.flush().is_err());
+    assert_eq!(handle.seal().unwrap(), []);
+    bed.clock.advance(Duration::from_secs(60));
+    handle.append(b"newer").unwrap();
+    handle.flush().unwrap();
+    let payloads: Vec<_> = Seen::all(&handle).data.into_values().collect();
+    assert_eq!(payloads.len(), 3);
+}
