@@ -130,6 +130,7 @@ impl Peer {
         PeerStats { last_handshake: self.timers.last_session().or(self.stats.last_handshake), ..self.stats }
     }
 
+    #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next_deadline()
     }

@@ -107,6 +107,7 @@ impl Timers {
         }
     }
 
+    #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // While a handshake without session is in flight, its own deadline says when to send something.
         let persistent = self.persistent_due.filter(|_| self.attempt.is_none() || self.sending.is_some());
@@ -115,8 +116,9 @@ impl Timers {
     }
 
     /// Whether boringtun must be told the time before data is passed to it.
+    #[inline]
     pub(super) fn is_stale_for_data(&self, now: Instant) -> bool {
-        let rejected = |session: Session| now.saturating_duration_since(session.at) >= REJECT_AFTER;
+        let rejected = |session: Session| now >= session.at + REJECT_AFTER;
         self.is_stale(now, STALE_FOR_DATA) || self.session.is_some_and(rejected)
     }
 
@@ -125,8 +127,9 @@ impl Timers {
         self.is_stale(now, STALE_FOR_HANDSHAKE)
     }
 
+    #[inline]
     fn is_stale(&self, now: Instant, age: Duration) -> bool {
-        now.saturating_duration_since(self.pumped) >= age
+        now >= self.pumped + age
     }
 
     pub(super) fn pumped(&mut self, now: Instant) {
@@ -136,7 +139,7 @@ impl Timers {
     /// Whether there is a session to encrypt with.
     #[inline]
     pub(super) fn can_send(&self, now: Instant) -> bool {
-        self.sending.is_some_and(|at| now.saturating_duration_since(at) < REJECT_AFTER)
+        self.sending.is_some_and(|at| now < at + REJECT_AFTER)
     }
 
     /// boringtun had no session although we thought so.
@@ -218,8 +221,9 @@ impl Timers {
         }
     }
 
+    #[inline]
     fn wants_renewal(&self, now: Instant, age: Duration) -> bool {
-        let old = |session: Session| session.initiator && now.saturating_duration_since(session.at) >= age;
+        let old = |session: Session| session.initiator && now >= session.at + age;
         self.attempt.is_none() && self.session.is_some_and(old)
     }
 
@@ -257,9 +261,7 @@ impl Timers {
         self.forget();
         match attempt {
             None => Unanswered::Wait,
-            Some(attempt) if now.saturating_duration_since(attempt.first) < ATTEMPT_CUT_SHORT => {
-                Unanswered::Initiate
-            }
+            Some(attempt) if now < attempt.first + ATTEMPT_CUT_SHORT => Unanswered::Initiate,
             Some(_) => self.give_up(now),
         }
     }
@@ -268,7 +270,7 @@ impl Timers {
     pub(super) fn take_attempt(&mut self, now: Instant) -> Unanswered {
         match self.attempt {
             Some(attempt) if attempt.due <= now => {
-                if now.saturating_duration_since(attempt.first) >= REKEY_ATTEMPT {
+                if now >= attempt.first + REKEY_ATTEMPT {
                     self.attempt = None;
                     self.unanswered = None;
                     self.give_up(now)
