@@ -1,16 +1,13 @@
 //! `tuntrail up`: a wg-quick file as a real tunnel on this machine, with flow logs.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use tuntrail::{
     client::{Client, ClientConfig},
     consent::Consent,
     flow::ExitFlows,
     netmap::{NetworkMap, NetworkMapError, Node, NodeId, Routes},
-    tunnel::{Config, FdDevice, Framing, PublicKey, TunDevice, TunnelOptions},
+    tunnel::{Config, DEFAULT_MTU, FdDevice, Framing, PublicKey, TunDevice, TunnelOptions},
 };
 
 use crate::{
@@ -69,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let (map, routes) = network(&config)?;
     client.set_network(map, routes)?;
 
-    let device = Tun::create(Some(&name), &config.addresses, config.mtu())?;
+    let device = Tun::create(Some(&name), &config.addresses, config.mtu.unwrap_or(DEFAULT_MTU))?;
     let allowed_ips: Vec<_> = config.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied()).collect();
     let mark = config.fw_mark.map_or_else(free_mark, Ok)?;
     let options = TunnelOptions { mark: Some(mark), ..TunnelOptions::default() };
@@ -89,14 +86,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     }
     if arguments.upload_at_end {
         let report = client.upload("the tunnel has stopped")?.wait();
-        println!("{} records sent, {} left: {}", report.sent_records, report.remaining_records, report.outcome);
+        println!(
+            "{} records sent, {} left: {}",
+            report.sent_records, report.remaining_records, report.outcome
+        );
     }
     let report = client.shutdown();
     let (tunnel, store) = (report.stats.tunnel.unwrap_or_default(), report.stats.store.unwrap_or_default());
     println!(
         "{name} is down: {} sent, {} received, {} records written, {} on disk",
-        text::bytes(tunnel.inner_tx_bytes),
-        text::bytes(tunnel.inner_rx_bytes),
+        text::bytes(tunnel.carried.tx_bytes),
+        text::bytes(tunnel.carried.rx_bytes),
         store.appended,
         text::bytes(store.disk_bytes)
     );
@@ -128,9 +128,10 @@ fn network(config: &Config) -> Result<(NetworkMap, Routes), NetworkMapError> {
         tags: Vec::new(),
     };
     // An interface address carries the length of its network; the node is the address alone.
-    let own: Vec<_> = config.addresses.iter().map(|address| IpAddr::from(address.addr()).into()).collect();
+    let own: Vec<_> = config.addresses.iter().map(|address| address.addr().into()).collect();
     let this = node(0, config.private_key.public_key(), own.clone());
-    let peers = (1..).zip(&config.peers).map(|(id, peer)| node(id, peer.public_key, peer.allowed_ips.clone()));
+    let peers =
+        (1..).zip(&config.peers).map(|(id, peer)| node(id, peer.public_key, peer.allowed_ips.clone()));
     let allowed_ips = config.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied());
     Ok((NetworkMap::new(Some(this), peers, [])?, Routes::new(own, allowed_ips, [])))
 }

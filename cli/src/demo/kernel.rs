@@ -4,7 +4,7 @@
 mod servers;
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
@@ -34,8 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const UDP_ATTEMPTS: u32 = 3;
 /// Far above the round trip inside one machine.
 const UDP_PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes moved per call.
-const BLOCK: usize = 16 * 1024;
 
 /// Two namespaces with a TUN device in each, and the servers behind the router.
 pub(super) struct KernelSite {
@@ -49,7 +47,12 @@ struct Phone(Namespace);
 
 impl KernelSite {
     pub(super) fn new() -> Result<Self, CommandError> {
-        Ok(Self { phone: Phone(Namespace::new()?), router: Namespace::new()?, routes: Vec::new(), servers: None })
+        Ok(Self {
+            phone: Phone(Namespace::new()?),
+            router: Namespace::new()?,
+            routes: Vec::new(),
+            servers: None,
+        })
     }
 
     fn namespace(&self, role: Role) -> &Namespace {
@@ -103,19 +106,11 @@ impl Network for Phone {
         let mut stream = self.0.run(move || TcpStream::connect_timeout(&to, PATIENCE))??;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut header = [0; HEADER];
-        header[..8].copy_from_slice(&request.to_be_bytes());
-        header[8..].copy_from_slice(&response.to_be_bytes());
-        stream.write_all(&header)?;
-        let block = [0x5a; BLOCK];
-        let mut left = request.saturating_sub(HEADER as u64);
-        while left > 0 {
-            let length = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
-            stream.write_all(&block[..length])?;
-            left -= length as u64;
-        }
+        stream.write_all(&request.to_be_bytes())?;
+        stream.write_all(&response.to_be_bytes())?;
+        io::copy(&mut io::repeat(0x5a).take(request.saturating_sub(HEADER as u64)), &mut stream)?;
         stream.shutdown(Shutdown::Write)?;
-        let received = std::io::copy(&mut stream.take(response + 1), &mut std::io::sink())?;
+        let received = io::copy(&mut stream.take(response + 1), &mut io::sink())?;
         if received == response {
             Ok(())
         } else {
@@ -128,7 +123,7 @@ impl Network for Phone {
             let any = SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
             let socket = UdpSocket::bind(any)?;
             socket.connect(to)?;
-            Ok::<_, std::io::Error>(socket)
+            Ok::<_, io::Error>(socket)
         })??;
         socket.set_read_timeout(Some(UDP_PATIENCE))?;
         let question = vec![0x5a; size];
@@ -138,7 +133,8 @@ impl Network for Phone {
             match socket.recv(&mut answer) {
                 Ok(length) if answer.get(..length) == Some(&question) => return Ok(()),
                 Ok(length) => return Err(format!("{length} bytes came back for {size}").into()),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                }
                 Err(error) => return Err(error.into()),
             }
         }

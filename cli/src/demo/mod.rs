@@ -71,7 +71,7 @@ trait Site {
 
 /// What the phone's flow logger tells the display.
 enum Event {
-    Record(Message),
+    Record(Box<Message>),
     TrafficEnded,
 }
 
@@ -172,7 +172,9 @@ fn site(tun: bool) -> Result<Box<dyn Site>, CommandError> {
 fn empty_directory(directory: &Path) -> Result<&Path, CommandError> {
     std::fs::create_dir_all(directory)?;
     if std::fs::read_dir(directory)?.next().is_some() {
-        return Err(format!("{} is not empty; --keep needs a directory of its own", directory.display()).into());
+        return Err(
+            format!("{} is not empty; --keep needs a directory of its own", directory.display()).into()
+        );
     }
     Ok(directory)
 }
@@ -189,7 +191,7 @@ fn make_traffic(
     let records = sender.clone();
     phone.observe(move |message| {
         // A full queue means that nobody looks: the record itself is safe in the store.
-        let _ = records.try_send(Event::Record(message.clone()));
+        let _ = records.try_send(Event::Record(Box::new(message.clone())));
     })?;
     let mut table = LiveTable::new(display, duration);
     thread::scope(|scope| {

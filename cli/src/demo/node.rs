@@ -49,7 +49,8 @@ impl Node {
     }
 
     pub(super) fn up(&self, config: Config, device: TunDevice) -> Result<(), CommandError> {
-        let options = TunnelOptions { bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..TunnelOptions::default() };
+        let options =
+            TunnelOptions { bind: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..TunnelOptions::default() };
         Ok(self.client.start_tunnel(config, device, options)?)
     }
 
@@ -106,7 +107,7 @@ impl Node {
         let stats = self.client.shutdown().stats;
         let (tunnel, store) = (stats.tunnel.unwrap_or_default(), stats.store.unwrap_or_default());
         NodeResult {
-            carried_bytes: tunnel.inner_tx_bytes + tunnel.inner_rx_bytes,
+            carried_bytes: tunnel.carried.tx_bytes + tunnel.carried.rx_bytes,
             written: store.appended,
             dropped: store.dropped.total().records,
         }

@@ -8,12 +8,7 @@ use std::{
 use tuntrail::flow::{ConnectionCounts, Counts, Message};
 use tuntrail_logserver::Server;
 
-use super::{
-    live::classes,
-    node::COLLECTION,
-    summary::PerClass,
-    topology::Role,
-};
+use super::{live::classes, node::COLLECTION, summary::PerClass, topology::Role};
 use crate::CommandError;
 
 /// The flow records at the server.
@@ -31,7 +26,9 @@ impl Received {
             match serde_json::from_str(&entry.payload) {
                 Ok(message) => messages.push(message),
                 Err(_) if is_drop_report(&entry.payload) => {}
-                Err(error) => return Err(format!("the server holds an entry that is no flow record: {error}").into()),
+                Err(error) => {
+                    return Err(format!("the server holds an entry that is no flow record: {error}").into());
+                }
             }
         }
         Ok(Self { messages })
@@ -75,7 +72,10 @@ impl Received {
         rows.into_values().collect()
     }
 
-    fn per_class(&self, of: impl Fn(&mut dyn Iterator<Item = (&Message, &ConnectionCounts)>) -> u64) -> PerClass {
+    fn per_class(
+        &self,
+        of: impl Fn(&mut dyn Iterator<Item = (&Message, &ConnectionCounts)>) -> u64,
+    ) -> PerClass {
         let class = |name: &'static str| {
             let rows = self.messages.iter().flat_map(move |message| {
                 let rows = classes(message).into_iter().filter(move |(class, _)| *class == name);
@@ -83,7 +83,12 @@ impl Received {
             });
             of(&mut { rows })
         };
-        PerClass { r#virtual: class("virtual"), subnet: class("subnet"), exit: class("exit"), physical: class("physical") }
+        PerClass {
+            r#virtual: class("virtual"),
+            subnet: class("subnet"),
+            exit: class("exit"),
+            physical: class("physical"),
+        }
     }
 }
 

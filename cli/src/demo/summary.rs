@@ -19,7 +19,7 @@ pub(super) struct PerClass {
 }
 
 /// The result of the demo. Bytes are bytes; counts cover both nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Summary {
     /// Whether nothing was lost, every class was seen, and the counters agree with the tunnels.
     pub(super) ok: bool,
@@ -78,7 +78,9 @@ impl Summary {
             format!("{} bytes were carried, but {} counted", self.carried_bytes, self.counted_bytes),
         );
         let PerClass { r#virtual, subnet, exit, physical } = self.flows;
-        for (class, flows) in [("virtual", r#virtual), ("subnet", subnet), ("exit", exit), ("physical", physical)] {
+        for (class, flows) in
+            [("virtual", r#virtual), ("subnet", subnet), ("exit", exit), ("physical", physical)]
+        {
             check(flows > 0, format!("no {class} flow arrived at the server"));
         }
         problems
@@ -123,7 +125,10 @@ impl fmt::Display for Summary {
             line("store kept in", place.clone())?;
         }
         writeln!(f)?;
-        writeln!(f, "All that is known of the phone's exit traffic (destination, port and protocol are never recorded):")?;
+        writeln!(
+            f,
+            "All that is known of the phone's exit traffic (destination, port and protocol are never recorded):"
+        )?;
         let mut table = Table::new();
         table.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
             "phone's side",
@@ -189,7 +194,8 @@ mod tests {
     fn every_discrepancy_is_named() {
         let bad = Summary { counted_bytes: 1999, records_lost: 1, flows: PerClass::default(), ..summary() };
         let problems = bad.problems().join("; ");
-        for part in ["1 records were lost", "2000 bytes were carried, but 1999", "no virtual", "no physical"] {
+        for part in ["1 records were lost", "2000 bytes were carried, but 1999", "no virtual", "no physical"]
+        {
             assert!(problems.contains(part), "{part} is missing in: {problems}");
         }
     }

@@ -31,8 +31,12 @@ impl Role {
     /// The node's own addresses in the tunnel network.
     pub(super) const fn addresses(self) -> (Ipv4Addr, Ipv6Addr) {
         match self {
-            Self::Phone => (Ipv4Addr::new(100, 64, 0, 1), Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1)),
-            Self::Router => (Ipv4Addr::new(100, 64, 0, 2), Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2)),
+            Self::Phone => {
+                (Ipv4Addr::new(100, 64, 0, 1), Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1))
+            }
+            Self::Router => {
+                (Ipv4Addr::new(100, 64, 0, 2), Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2))
+            }
         }
     }
 
@@ -174,8 +178,16 @@ pub(super) fn activities() -> [Activity; 8] {
     let v4 = |a, b, c, d, port| SocketAddr::from((Ipv4Addr::new(a, b, c, d), port));
     let server_v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
     [
-        activity(Kind::Virtual, (router_v4, 443).into(), Exchange::Tcp { request: 20_000, response: 600_000 }),
-        activity(Kind::Virtual, (router_v6, 8080).into(), Exchange::Tcp { request: 150_000, response: 5_000 }),
+        activity(
+            Kind::Virtual,
+            (router_v4, 443).into(),
+            Exchange::Tcp { request: 20_000, response: 600_000 },
+        ),
+        activity(
+            Kind::Virtual,
+            (router_v6, 8080).into(),
+            Exchange::Tcp { request: 150_000, response: 5_000 },
+        ),
         activity(Kind::Subnet, v4(10, 20, 0, 5, 22), Exchange::Tcp { request: 40_000, response: 120_000 }),
         activity(Kind::Subnet, v4(10, 20, 0, 53, 53), Exchange::Udp { size: 120 }),
         activity(Kind::Exit, v4(198, 51, 100, 53, 53), Exchange::Udp { size: 90 }),
@@ -187,5 +199,8 @@ pub(super) fn activities() -> [Activity; 8] {
 
 /// Every address that the router answers for besides its own.
 pub(super) fn served_addresses() -> impl Iterator<Item = IpAddr> {
-    activities().into_iter().filter(|activity| activity.kind != Kind::Virtual).map(|activity| activity.to.ip())
+    activities()
+        .into_iter()
+        .filter(|activity| activity.kind != Kind::Virtual)
+        .map(|activity| activity.to.ip())
 }

@@ -93,7 +93,9 @@ pub(super) fn run(network: &dyn Network, duration: Duration, tally: &Tally) -> R
             .collect();
         workers
             .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err("the traffic's thread ended early".to_owned())))
+            .map(|worker| {
+                worker.join().unwrap_or_else(|_| Err("the traffic's thread ended early".to_owned()))
+            })
             .collect()
     });
     for result in results {

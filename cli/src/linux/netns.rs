@@ -6,19 +6,14 @@
 
 use std::{
     fmt,
-    fs::File,
-    os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     thread::{self, JoinHandle},
 };
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::UnshareFlags;
 
 use super::{LinuxError, ip::Ip};
-
-/// The calling thread's network namespace. (Opened by the thread itself, so no thread id is needed.)
-const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// One closure to run on the namespace's thread.
 type Job = Box<dyn FnOnce() + Send>;
@@ -27,7 +22,6 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Namespace {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    handle: Arc<OwnedFd>,
 }
 
 impl Namespace {
@@ -48,8 +42,8 @@ impl Namespace {
                 }
             })
             .map_err(|source| LinuxError::System { action: "starting a thread", source })?;
-        let handle = birth.recv().map_err(|_| LinuxError::NamespaceEnded)??;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), handle: Arc::new(handle) })
+        birth.recv().map_err(|_| LinuxError::NamespaceEnded)??;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Runs `work` on the namespace's thread and waits for its result. A panic of `work` goes on in the caller.
@@ -72,52 +66,6 @@ impl Namespace {
             Err(_) => Err(LinuxError::NamespaceEnded),
         }
     }
-
-    /// Runs `work` on a new thread in the namespace, beside others. The thread may outlive the [`Namespace`]; it keeps
-    /// the kernel's side of it alive.
-    pub(crate) fn spawn<T, F>(&self, name: &str, work: F) -> Result<Running<T>, LinuxError>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        let handle = Arc::clone(&self.handle);
-        let (entered, outcome) = mpsc::sync_channel(1);
-        let (worked, result) = mpsc::sync_channel(1);
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let moved = move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network));
-                drop(handle);
-                let inside = moved.is_ok();
-                // Never run the work in the wrong namespace.
-                if entered.send(moved).is_ok() && inside {
-                    let _ = worked.send(catch_unwind(AssertUnwindSafe(work)));
-                }
-            })
-            .map_err(|source| LinuxError::System { action: "starting a thread", source })?;
-        outcome.recv().map_err(|_| LinuxError::NamespaceEnded)?.map_err(|errno| {
-            LinuxError::system("entering a network namespace", "CAP_SYS_ADMIN", errno.into())
-        })?;
-        Ok(Running { thread, result })
-    }
-}
-
-/// Work that runs on a thread of its own. Dropping it lets the thread go on alone.
-pub(crate) struct Running<T> {
-    thread: JoinHandle<()>,
-    result: mpsc::Receiver<thread::Result<T>>,
-}
-
-impl<T> Running<T> {
-    /// Waits for the result. A panic of the work goes on in the caller.
-    pub(crate) fn join(self) -> Result<T, LinuxError> {
-        let result = self.result.recv().map_err(|_| LinuxError::NamespaceEnded)?;
-        drop(self.thread.join());
-        match result {
-            Ok(value) => Ok(value),
-            Err(panic) => resume_unwind(panic),
-        }
-    }
 }
 
 impl Drop for Namespace {
@@ -133,12 +81,12 @@ impl Drop for Namespace {
 
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Namespace").field("handle", &self.handle).finish_non_exhaustive()
+        f.debug_struct("Namespace").finish_non_exhaustive()
     }
 }
 
 /// Moves the calling thread into a new namespace and makes that usable.
-fn enter_new() -> Result<OwnedFd, LinuxError> {
+fn enter_new() -> Result<(), LinuxError> {
     // SAFETY: NEWNET changes only which network stack this thread's future sockets belong to. It touches neither
     // memory nor descriptors nor the file system's state, which are what makes other flags unsafe; and the thread is
     // new, so nothing relies on its old network.
@@ -146,10 +94,8 @@ fn enter_new() -> Result<OwnedFd, LinuxError> {
     unshared.map_err(|errno| {
         LinuxError::system("creating a network namespace", "CAP_SYS_ADMIN, CAP_NET_ADMIN", errno.into())
     })?;
-    let handle = File::open(OWN_NAMESPACE)
-        .map_err(|source| LinuxError::System { action: "opening the network namespace", source })?;
     Ip::SYSTEM.run(&["link", "set", "dev", "lo", "up"])?;
-    Ok(handle.into())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -161,6 +107,9 @@ mod tests {
 
     use super::*;
     use crate::linux::testing::namespace_or_skip;
+
+    /// The calling thread's network namespace.
+    const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
     #[test]
     fn a_namespace_has_its_own_network_and_a_working_loopback() {
@@ -193,28 +142,11 @@ mod tests {
         let Some(namespace) = namespace_or_skip() else { return };
         let own = || fs::read_link(OWN_NAMESPACE).unwrap();
         let dedicated = namespace.run(own).unwrap();
-        let spawned = namespace.spawn("beside", own).unwrap().join().unwrap();
         let child = namespace.run(move || thread::spawn(own).join().unwrap()).unwrap();
         let second = namespace_or_skip().unwrap().run(own).unwrap();
-        assert_eq!(dedicated, spawned);
         assert_eq!(dedicated, child);
         assert_ne!(dedicated, own());
         assert_ne!(dedicated, second);
-    }
-
-    #[test]
-    fn spawned_work_goes_on_after_the_namespace_is_dropped() {
-        let Some(namespace) = namespace_or_skip() else { return };
-        let (go, wait) = mpsc::channel();
-        let running = namespace
-            .spawn("long", move || {
-                wait.recv().unwrap();
-                Ip::SYSTEM.run(&["-o", "link", "show", "up"]).unwrap()
-            })
-            .unwrap();
-        drop(namespace);
-        go.send(()).unwrap();
-        assert!(running.join().unwrap().contains(" lo:"));
     }
 
     #[test]

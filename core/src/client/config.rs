@@ -85,6 +85,9 @@ mod tests {
         ] {
             assert_eq!(ClientConfig::new("/unused", url).unwrap().collection.as_str(), collection);
         }
-        assert!(ClientConfig::new("/unused", "http://logs.example.com").is_err(), "plain http leaves the device");
+        assert!(
+            ClientConfig::new("/unused", "http://logs.example.com").is_err(),
+            "plain http leaves the device"
+        );
     }
 }

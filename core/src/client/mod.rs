@@ -229,7 +229,10 @@ impl Client {
     ///
     /// # Errors
     /// When the client is shut down.
-    pub fn set_observer(&self, observer: impl Fn(&Message) + Send + Sync + 'static) -> Result<(), ClientError> {
+    pub fn set_observer(
+        &self,
+        observer: impl Fn(&Message) + Send + Sync + 'static,
+    ) -> Result<(), ClientError> {
         let mut state = self.lock()?;
         let observer: Observer = Arc::new(observer);
         if let Some(recording) = &state.recording {

@@ -35,11 +35,8 @@ impl Recording {
         if let Some(copy) = &config.copy_id {
             upload_stream = upload_stream.with_copy_to(copy.clone());
         }
-        let uploader = Uploader::start(
-            config.upload.clone(),
-            vec![upload_stream],
-            SharedClock::clone(&config.clock),
-        )?;
+        let uploader =
+            Uploader::start(config.upload.clone(), vec![upload_stream], SharedClock::clone(&config.clock))?;
         let sink = StoreSink { stream: stream.clone(), entry: Vec::new() };
         let mut flow = config.flow;
         flow.exit_flows = state.exit_flows;

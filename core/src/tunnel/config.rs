@@ -13,7 +13,7 @@ use super::key::{PresharedKey, PrivateKey, PublicKey};
 
 /// Inner bytes per packet if the configuration doesn't say: 1500 less the outer IPv6, UDP and WireGuard headers
 /// (40 + 8 + 32), as wg-quick has it.
-pub(super) const DEFAULT_MTU: u16 = 1420;
+pub const DEFAULT_MTU: u16 = 1420;
 /// No link that speaks IP carries less (RFC 791).
 const MIN_MTU: u16 = 576;
 /// The longest UDP payload over IPv4 is 65,507 bytes; less 32 bytes of WireGuard, rounded down to whole 16-byte

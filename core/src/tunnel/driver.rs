@@ -138,7 +138,7 @@ pub struct Tunnel {
 
 enum Thread {
     Running(JoinHandle<TunnelStats>),
-    Ended(TunnelStats),
+    Ended(Box<TunnelStats>),
 }
 
 impl Tunnel {
@@ -253,14 +253,14 @@ impl Tunnel {
         // An error means that the thread has ended by itself.
         drop(self.command(Command::Stop));
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let stats = match std::mem::replace(&mut *thread, Thread::Ended(TunnelStats::default())) {
+        let stats = match std::mem::replace(&mut *thread, Thread::Ended(Box::default())) {
             Thread::Running(handle) => handle.join().unwrap_or_else(|_| {
                 tracing::error!("the tunnel's thread panicked; its statistics are lost");
                 TunnelStats::default()
             }),
-            Thread::Ended(stats) => stats,
+            Thread::Ended(stats) => *stats,
         };
-        *thread = Thread::Ended(stats.clone());
+        *thread = Thread::Ended(Box::new(stats.clone()));
         stats
     }
 }

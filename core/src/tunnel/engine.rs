@@ -21,7 +21,7 @@ use super::{
     key::PublicKey,
     message::{self, Kind},
     peer::{Incoming, Io, OwnSide, Peer},
-    stats::{DropCounts, EventCounts, IoCounts, TunnelStats},
+    stats::{CarriedCounts, DropCounts, EventCounts, IoCounts, TunnelStats},
 };
 use crate::{
     clock::Instant,
@@ -90,6 +90,7 @@ pub struct Engine {
     physical_counter: Option<Box<dyn ConnectionCounter>>,
     plain: Box<[u8]>,
     output: Box<[u8]>,
+    carried: CarriedCounts,
     events: EventCounts,
     drops: DropCounts,
 }
@@ -130,6 +131,7 @@ impl Engine {
             physical_counter: None,
             plain: vec![0; BUFFER_LEN].into_boxed_slice(),
             output: vec![0; BUFFER_LEN].into_boxed_slice(),
+            carried: CarriedCounts::default(),
             events: EventCounts::default(),
             drops: DropCounts::default(),
         };
@@ -170,6 +172,8 @@ impl Engine {
             self.drops.no_endpoint += 1;
             return;
         }
+        self.carried.tx_packets += 1;
+        self.carried.tx_bytes += packet.len() as u64;
         if let Some(counter) = &mut self.virtual_counter {
             counter.count_packet(now, packet, Direction::Tx);
         }
@@ -243,6 +247,8 @@ impl Engine {
         if let Incoming::Packet { length, source } = peer.receive(now, from, datagram, &mut io) {
             if self.allowed_ips.lookup(source) == Some(index) {
                 let packet = io.output.get(..length).unwrap_or_default();
+                self.carried.rx_packets += 1;
+                self.carried.rx_bytes += packet.len() as u64;
                 if let Some(counter) = &mut self.virtual_counter {
                     counter.count_packet(now, packet, Direction::Rx);
                 }
@@ -353,6 +359,7 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> TunnelStats {
         TunnelStats {
+            carried: self.carried,
             events: self.events,
             drops: self.drops,
             io: IoCounts::default(),

@@ -16,7 +16,7 @@ mod message;
 mod peer;
 mod stats;
 
-pub use config::{Config, ConfigError, Endpoint, IgnoredKey, PeerConfig};
+pub use config::{Config, ConfigError, DEFAULT_MTU, Endpoint, IgnoredKey, PeerConfig};
 #[cfg(unix)]
 pub use driver::{FdDevice, Framing};
 pub use driver::{
@@ -25,4 +25,4 @@ pub use driver::{
 };
 pub use engine::{CountedDevice, Engine, EngineError, Sink};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
-pub use stats::{DropCounts, EventCounts, IoCounts, PeerStats, TunnelStats};
+pub use stats::{CarriedCounts, DropCounts, EventCounts, IoCounts, PeerStats, TunnelStats};

@@ -10,6 +10,8 @@ use crate::clock::Instant;
 /// Counts since the tunnel started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TunnelStats {
+    /// Inner packets that were carried.
+    pub carried: CarriedCounts,
     /// The protocol's events.
     pub events: EventCounts,
     /// Packets and datagrams that were not carried.
@@ -20,6 +22,20 @@ pub struct TunnelStats {
     pub device_ended: bool,
     /// One entry per peer, in the order of the configuration.
     pub peers: Vec<PeerStats>,
+}
+
+/// Inner packets, as the engine sees them: accepted from the device for a peer, and decrypted from a peer for the
+/// device. Connection counters are told of exactly these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CarriedCounts {
+    /// Packets from this device.
+    pub tx_packets: u64,
+    /// Their bytes, IP headers included.
+    pub tx_bytes: u64,
+    /// Packets to this device.
+    pub rx_packets: u64,
+    /// Their bytes, IP headers included.
+    pub rx_bytes: u64,
 }
 
 /// One peer's state.

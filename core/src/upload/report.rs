@@ -67,13 +67,18 @@ impl fmt::Display for UploadOutcome {
                 write!(f, "the server rejects the stream {stream} with status {status}: {message}")
             }
             Self::Unauthorized { stream, status, message } => {
-                write!(f, "the server wants other credentials for the stream {stream}, status {status}: {message}")
+                write!(
+                    f,
+                    "the server wants other credentials for the stream {stream}, status {status}: {message}"
+                )
             }
             Self::Unreachable { error } => write!(f, "the server can't be reached: {error}"),
             Self::RetryLater { after, status } => {
                 write!(f, "the server is busy, status {status}: try again in {} s", after.as_secs())
             }
-            Self::StoreFailed { stream, error } => write!(f, "the store failed for the stream {stream}: {error}"),
+            Self::StoreFailed { stream, error } => {
+                write!(f, "the store failed for the stream {stream}: {error}")
+            }
             Self::SetupFailed { error } => write!(f, "the upload could not begin: {error}"),
         }
     }

@@ -30,7 +30,7 @@ struct Vector {
 ///
 /// # Errors
 /// What differs, or why the line is not a vector.
-pub fn run(line: &str) -> Result<(), String> {
+pub(super) fn run(line: &str) -> Result<(), String> {
     let vector: Vector = serde_json::from_str(line).map_err(|error| format!("not a vector: {error}"))?;
     let input = STANDARD.decode(&vector.input_base64).map_err(|error| format!("not a vector: {error}"))?;
     let time: Timestamp =

@@ -7,7 +7,9 @@
 use std::{fmt, fs, io, path::Path};
 
 mod diff;
-pub mod logtail;
+mod logtail;
+mod netlog;
+mod packet;
 
 pub use diff::difference;
 
@@ -15,7 +17,11 @@ pub use diff::difference;
 type Runner = fn(line: &str) -> Result<(), String>;
 
 /// The files that are understood, and what runs their lines.
-const RUNNERS: &[(&str, Runner)] = &[("logtail_entries.jsonl", logtail::run)];
+const RUNNERS: &[(&str, Runner)] = &[
+    ("packet_headers.jsonl", packet::run),
+    ("netlog_messages.jsonl", netlog::run),
+    ("logtail_entries.jsonl", logtail::run),
+];
 
 /// Why vectors can't be run.
 #[derive(Debug, thiserror::Error)]

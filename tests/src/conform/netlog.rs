@@ -91,7 +91,7 @@ struct Update {
 
 /// Checks one line of `netlog_messages.jsonl` in the three variants it has: all recorded, exit flows anonymised, and
 /// also without node info. Runs in compat mode where this device is unknown, since upstream then records nothing.
-pub(crate) fn run(line: &str) -> Result<(), String> {
+pub(super) fn run(line: &str) -> Result<(), String> {
     let scenario: Scenario =
         serde_json::from_str(line).map_err(|error| format!("unreadable scenario: {error}"))?;
     for (variant, exit_flows, include_node_info, want) in [

@@ -16,7 +16,7 @@ struct Vector {
 }
 
 /// Checks one line of `packet_headers.jsonl`.
-pub(crate) fn run(line: &str) -> Result<(), String> {
+pub(super) fn run(line: &str) -> Result<(), String> {
     let vector: Vector = serde_json::from_str(line).map_err(|error| format!("unreadable vector: {error}"))?;
     let packet = hex::decode(&vector.hex).map_err(|error| format!("unreadable packet: {error}"))?;
     let connection = Header::parse(&packet).connection(Direction::Tx);

@@ -20,7 +20,6 @@ use crate::demo::topology::{Exchange, activities};
 pub(super) const HEADER: usize = 16;
 /// No request of the demo takes longer; ends a server thread whose client is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-const BLOCK: usize = 16 * 1024;
 
 /// Running servers. Dropping them stops and joins their threads.
 pub(super) struct Servers {
@@ -116,13 +115,6 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     stream.read_exact(&mut response_len)?;
     let request_len = u64::from_be_bytes(request_len).saturating_sub(HEADER as u64);
     io::copy(&mut (&stream).take(request_len), &mut io::sink())?;
-    let mut response = io::repeat(0xa5).take(u64::from_be_bytes(response_len));
-    let mut block = [0; BLOCK];
-    loop {
-        let length = response.read(&mut block)?;
-        match block.get(..length) {
-            Some(bytes) if !bytes.is_empty() => stream.write_all(bytes)?,
-            _ => return stream.flush(),
-        }
-    }
+    io::copy(&mut io::repeat(0xa5).take(u64::from_be_bytes(response_len)), &mut stream)?;
+    stream.flush()
 }
