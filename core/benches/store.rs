@@ -30,42 +30,50 @@ fn open(root: &std::path::Path) -> (Store, StreamHandle) {
     (store, handle)
 }
 
-/// A message of one window with a few connections: JSON as the flow logger writes it.
+/// A message of one window: JSON as the flow logger writes it. One to four of some 40 live connections have
+/// traffic; a connection lives for about 200 windows. Packet counts spread evenly over their logarithm.
 fn message(number: u64) -> String {
     // Deterministic, so that two runs hold the same.
-    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut random = move |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    };
+    let mut random = generator(number);
     let seconds = number * 5;
     let time = format!("2025-06-01T{:02}:{:02}:{:02}", seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    let nanos = random(1_000_000_000);
     let mut text = format!(
-        r#"{{"logged":"{time}.{:09}Z","nodeId":"n7XyT2CNTRL","start":"{time}.{:09}Z","virtualTraffic":["#,
-        random(1_000_000_000),
+        r#"{{"logged":"{time}.{:09}Z","nodeId":"n7XyT2CNTRL","start":"{time}.{nanos:09}Z","virtualTraffic":["#,
         random(1_000_000_000)
     );
     for connection in 0..1 + random(4) {
+        let slot = random(40);
+        let mut endpoint = generator((slot << 32) | ((number + slot * 5) / 200));
+        let magnitude = random(10);
+        let (tx, rx) = (1 + random(1 << magnitude), 1 + random(2 << magnitude));
         let comma = if connection > 0 { "," } else { "" };
         write!(
             text,
-            r#"{comma}{{"proto":{},"src":"100.64.0.1:{}","dst":"100.101.{}.{}:{}","txPkts":{},"txBytes":{},"rxPkts":{},"rxBytes":{}}}"#,
-            if random(4) == 0 { 17 } else { 6 },
-            32_768 + random(28_000),
-            random(4),
-            random(16),
-            [443, 80, 22, 53][random(4) as usize],
-            random(400),
-            random(60_000),
-            random(900),
-            random(1_200_000),
+            r#"{comma}{{"proto":{},"src":"100.64.0.1:{}","dst":"100.101.{}.{}:{}","txPkts":{tx},"txBytes":{},"rxPkts":{rx},"rxBytes":{}}}"#,
+            if endpoint(4) == 0 { 17 } else { 6 },
+            32_768 + endpoint(28_000),
+            endpoint(4),
+            endpoint(16),
+            [443, 80, 22, 53][endpoint(4) as usize],
+            tx * (60 + random(200)),
+            rx * (60 + random(1_200)),
         )
         .unwrap();
     }
     text.push_str("]}");
     text
+}
+
+/// Numbers below a limit: xorshift, the same for the same seed.
+fn generator(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 8) % below
+    }
 }
 
 /// Fills a stream to its cap and compares what can be read with what it takes.

@@ -77,6 +77,16 @@ impl Stream {
                 return;
             }
         }
+        self.seal_orphans();
+        let mut held = mem::take(&mut self.ring);
+        while let Some((seq, payload)) = held.pop() {
+            self.append(seq, &payload, at);
+        }
+        self.settle(at);
+    }
+
+    /// Tries again to seal the files for which it did not work.
+    pub(super) fn seal_orphans(&mut self) {
         let ids: Vec<_> = self.orphans.keys().copied().collect();
         for id in ids {
             let Some(len) = self.orphans.remove(&id) else { continue };
@@ -86,11 +96,6 @@ impl Stream {
                 self.orphans.insert(id, len);
             }
         }
-        let mut held = mem::take(&mut self.ring);
-        while let Some((seq, payload)) = held.pop() {
-            self.append(seq, &payload, at);
-        }
-        self.settle(at);
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {

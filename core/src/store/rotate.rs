@@ -4,16 +4,41 @@
 //! When the ledger is on disk, what is condemned is *reaped*. Only on a full disk the order is the reverse,
 //! because nothing can be written before something is removed.
 
+use std::io::ErrorKind;
+
 use super::{
     DropCount, DropReason, DropReport, RecordKind, SegmentId, SeqRange,
     catalog::{Form, Found, MAX_FILES},
     frame::FRAME_LEN,
     report::Ledger,
     segment::{self, MAX_FILE},
-    stream::Stream,
+    stream::{Moment, Stream},
 };
 
+/// Files that can't be removed before the directory is blamed, and nothing more given up in vain. One alone may
+/// just be open in another program.
+const MAX_STUCK: usize = 2;
+
+/// Rounds of report and removal for one new segment: more than [`MAX_STUCK`] and the first one together.
+const MAX_ROUNDS: usize = 8;
+
 impl Stream {
+    /// Writes the reports about what is condemned, and removes it. A file that can't be removed costs the next
+    /// one its place, so that `bytes` more fit under the cap at the end, or the stream is degraded.
+    pub(super) fn report_and_reap(&mut self, bytes: u64, at: Moment) {
+        for _ in 0..MAX_ROUNDS {
+            if self.failure.is_some() || self.catalog.condemned().len() == self.catalog.stuck().len() {
+                return;
+            }
+            self.write_out(at);
+            self.reap();
+            if self.failure.is_none() && !self.make_room(bytes) {
+                self.fail(&ErrorKind::StorageFull.into(), at);
+            }
+            self.push_reports();
+        }
+    }
+
     /// Condemns the oldest segments until `bytes` more fit under the cap. False if nothing helps.
     pub(super) fn make_room(&mut self, bytes: u64) -> bool {
         let mut retried = false;
@@ -27,8 +52,7 @@ impl Stream {
                 self.retry_removal();
                 continue;
             }
-            if !self.catalog.stuck().is_empty() {
-                // Where nothing can be removed, giving up more would free nothing.
+            if self.catalog.stuck().len() >= MAX_STUCK {
                 return false;
             }
             let Some(oldest) = self.catalog.oldest() else { return false };
@@ -75,7 +99,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn reap_now(&mut self) {
+    fn reap_now(&mut self) {
         for id in self.catalog.condemned() {
             // What can't be removed now stays condemned: never listed, removed later or by a later process.
             if self.dir.remove(id, Form::Sealed).is_ok() {
@@ -88,7 +112,7 @@ impl Stream {
     }
 
     /// Removes what could not be removed before and is in the way of the next segment.
-    pub(super) fn retry_removal(&mut self) {
+    fn retry_removal(&mut self) {
         for id in self.catalog.stuck() {
             if self.dir.remove(id, Form::Sealed).is_ok() {
                 self.catalog.remove(id);
@@ -97,7 +121,7 @@ impl Stream {
         self.remove_leftovers();
     }
 
-    pub(super) fn remove_leftovers(&mut self) {
+    fn remove_leftovers(&mut self) {
         let dir = &self.dir;
         self.leftovers.retain(|file| dir.remove(file.id, file.form).is_err());
     }

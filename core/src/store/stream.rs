@@ -136,6 +136,7 @@ impl Stream {
         // A degraded stream lists too: uploading is what makes room.
         let _ = self.flush(at);
         self.seal_active();
+        self.seal_orphans();
         self.settle(at);
         self.catalog.list()
     }
@@ -197,6 +198,7 @@ impl Stream {
         self.skipped_files = 0;
         let path = self.dir.display().to_path_buf();
         let found = self.dir.list().map_err(|source| StoreError::Directory { path, source })?;
+        self.recovered = true;
         let mut result = Ok(());
         for file in found {
             if let Err(source) = self.dir.remove(file.id, file.form) {
@@ -304,7 +306,7 @@ impl Stream {
         }
     }
 
-    fn push_reports(&mut self) {
+    pub(super) fn push_reports(&mut self) {
         if let Some(active) = &mut self.active
             && !self.ledger.is_empty()
             && let Some(seq) = self.shared.draw_seq(self.index)
@@ -320,7 +322,8 @@ impl Stream {
         // For the compressed copy, which exists beside the original for a moment, and for the next segment's
         // first report, which is written before its room is made.
         let beside = (self.segment_bytes() / 4).max(OVERHEAD);
-        if !self.make_room((whole + beside) as u64) {
+        let room = (whole + beside) as u64;
+        if !self.make_room(room) {
             self.fail(&ErrorKind::StorageFull.into(), at);
             return;
         }
@@ -353,15 +356,10 @@ impl Stream {
         };
         self.active = Some(Active::new(&header, file, mem::take(&mut self.spare_buffer)));
         self.push_reports();
-        if !self.catalog.condemned().is_empty() {
-            self.write_out(at);
-        }
-        if self.failure.is_none() && !self.catalog.stuck().is_empty() {
-            self.fail(&ErrorKind::StorageFull.into(), at);
-        }
+        self.report_and_reap(room, at);
     }
 
-    fn write_out(&mut self, at: Moment) {
+    pub(super) fn write_out(&mut self, at: Moment) {
         let Some(mut active) = self.active.take_if(|active| active.is_dirty()) else { return };
         let mut result = active.write();
         if let Err(error) = &result

@@ -232,6 +232,37 @@ fn files_that_cannot_be_removed_are_hidden_and_the_cap_still_holds() {
 }
 
 #[test]
+fn one_file_that_cannot_be_removed_stops_nothing() {
+    let bed = Bed::new();
+    let (_store, handle) = bed.open(small());
+    handle.append(&payload(1, 500)).unwrap();
+    let first = handle.seal().unwrap()[0].id;
+    bed.fs.rule(move |op, path| {
+        let first = path.file_name().is_some_and(|name| name == format!("{first}.seg").as_str());
+        (op == Op::Remove && first).then_some(ErrorKind::PermissionDenied)
+    });
+    for number in 2..=400 {
+        handle.append(&payload(number, 500)).unwrap();
+        handle.flush().unwrap();
+        assert!(bed.disk_bytes() <= small().max_disk_bytes, "{number}");
+    }
+    let seen = Seen::all(&handle);
+    assert!(!seen.data.contains_key(&(handle.proc_id(), ProcSeq::new(1))), "reported, so hidden");
+    assert_eq!(seen.data.len() as u64 + seen.dropped(), 400);
+}
+
+#[test]
+fn a_sealing_that_failed_is_repeated_at_the_next_seal() {
+    let bed = Bed::new();
+    bed.fs.fail(Op::Rename, ErrorKind::PermissionDenied);
+    let (_store, handle) = bed.open(small());
+    handle.append(b"x").unwrap();
+    assert_eq!(handle.seal().unwrap(), []);
+    bed.fs.heal();
+    assert_eq!(Seen::all(&handle).data.len(), 1);
+}
+
+#[test]
 fn a_directory_removed_under_the_writer_is_reported() {
     let bed = Bed::new();
     let (_store, handle) = bed.open(small());
