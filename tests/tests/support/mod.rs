@@ -19,31 +19,31 @@ use tuntrail_logserver::{Server, ServerConfig};
 use tuntrail_netlab::{Host, HostOptions, Ports, TcpService};
 
 /// Far above what any step takes, also on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Packets that wait at a host: more than all TCP windows of a test together, so that none is dropped.
 const QUEUE: usize = 4096;
 const MTU: u16 = 1280;
-pub const COLLECTION: &str = "tailtraffic.log.test.example";
+pub(crate) const COLLECTION: &str = "tailtraffic.log.test.example";
 
-pub const PHONE: [&str; 2] = ["100.64.0.1", "fd7a:115c:a1e0::1"];
-pub const ROUTER: [&str; 2] = ["100.64.0.2", "fd7a:115c:a1e0::2"];
+pub(crate) const PHONE: [&str; 2] = ["100.64.0.1", "fd7a:115c:a1e0::1"];
+pub(crate) const ROUTER: [&str; 2] = ["100.64.0.2", "fd7a:115c:a1e0::2"];
 
 /// The server, both nodes, and the directories they keep records in.
-pub struct Lab {
-    pub server: Server,
-    pub phone: Side,
-    pub router: Side,
+pub(crate) struct Lab {
+    pub(crate) server: Server,
+    pub(crate) phone: Side,
+    pub(crate) router: Side,
 }
 
 /// One node and the host behind it.
-pub struct Side {
-    pub client: Client,
-    pub host: Option<Host>,
-    pub directory: TempDir,
+pub(crate) struct Side {
+    pub(crate) client: Client,
+    pub(crate) host: Option<Host>,
+    pub(crate) directory: TempDir,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let server = Server::start(ServerConfig::default()).unwrap();
         let (phone_key, router_key) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
 
@@ -74,12 +74,12 @@ impl Lab {
         Self { server, phone, router }
     }
 
-    pub fn phone_host(&self) -> &Host {
+    pub(crate) fn phone_host(&self) -> &Host {
         self.phone.host.as_ref().unwrap()
     }
 
     /// Records of `node` at the server, in order.
-    pub fn records_of(&self, node: &str) -> Vec<Message> {
+    pub(crate) fn records_of(&self, node: &str) -> Vec<Message> {
         messages(&self.server).into_iter().filter(|message| message.node_id == node).collect()
     }
 }
@@ -96,7 +96,7 @@ impl Side {
     }
 }
 
-pub fn client_config(directory: &Path, server: &str) -> ClientConfig {
+pub(crate) fn client_config(directory: &Path, server: &str) -> ClientConfig {
     let mut config = ClientConfig::new(directory, server).unwrap();
     config.consent = Consent::Granted;
     config.collection = COLLECTION.parse().unwrap();
@@ -104,18 +104,18 @@ pub fn client_config(directory: &Path, server: &str) -> ClientConfig {
 }
 
 /// All flow records at the server.
-pub fn messages(server: &Server) -> Vec<Message> {
+pub(crate) fn messages(server: &Server) -> Vec<Message> {
     let entries = server.entries(COLLECTION).unwrap();
     entries.iter().map(|entry| serde_json::from_str(&entry.payload).unwrap()).collect()
 }
 
 /// The rows of virtual, subnet and exit traffic: what went through the TUN device.
-pub fn inner(message: &Message) -> impl Iterator<Item = &ConnectionCounts> {
+pub(crate) fn inner(message: &Message) -> impl Iterator<Item = &ConnectionCounts> {
     message.virtual_traffic.iter().chain(&message.subnet_traffic).chain(&message.exit_traffic)
 }
 
 /// Every file below `directory`, with its content.
-pub fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
@@ -131,15 +131,15 @@ pub fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-pub fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub fn addr(text: &str) -> SocketAddr {
+pub(crate) fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-pub fn map(own_id: i64, own: [&str; 2], peer_id: i64, peer: [&str; 2]) -> NetworkMap {
+pub(crate) fn map(own_id: i64, own: [&str; 2], peer_id: i64, peer: [&str; 2]) -> NetworkMap {
     let node = |id: i64, addresses: [&str; 2]| Node {
         id: NodeId(id),
         stable_id: format!("n{id}TEST"),
@@ -152,7 +152,7 @@ pub fn map(own_id: i64, own: [&str; 2], peer_id: i64, peer: [&str; 2]) -> Networ
     NetworkMap::new(Some(node(own_id, own)), [node(peer_id, peer)], []).unwrap()
 }
 
-pub fn routes(own: [&str; 2], into_tunnel: &[&str], served: &[&str]) -> Routes {
+pub(crate) fn routes(own: [&str; 2], into_tunnel: &[&str], served: &[&str]) -> Routes {
     let prefixes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
     Routes::new(own.map(|address| ip(address).into()), prefixes(into_tunnel), prefixes(served))
 }

@@ -1,0 +1,254 @@
+//! What becomes of records when the server, the app or the user gets in the way: nothing is lost, nothing is sent
+//! unasked, and what the user refuses is gone.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+
+#[allow(dead_code, reason = "each test file uses its part of the lab")]
+mod support;
+
+use std::{collections::HashSet, fs, net::SocketAddr, path::Path, time::Duration};
+
+use support::{COLLECTION, PHONE, ROUTER, addr, client_config, files, inner, map, messages, routes};
+use tuntrail::{
+    client::{Client, ClientError},
+    clock::{Clock, SystemClock},
+    consent::Consent,
+    flow::{FlowCounter, Layer},
+    hook::{Connection, ConnectionCounter, Direction, Protocol},
+    store::StoreError,
+    upload::{UploadOutcome, UploadReport},
+};
+use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
+
+/// A client without a tunnel of ours, as an app with its own tunnel has it.
+struct App {
+    client: Client,
+    counter: FlowCounter,
+}
+
+impl App {
+    fn start(directory: &Path, server: &Server) -> Self {
+        let mut config = client_config(directory, &server.base_url());
+        // A pass that would have to wait ends instead, so that no test waits for a real clock.
+        config.upload.max_wait = Duration::ZERO;
+        let client = Client::start(config).unwrap();
+        client.set_network(map(1, PHONE, 2, ROUTER), routes(PHONE, &[], &[])).unwrap();
+        let counter = client.counter(Layer::Virtual).unwrap().unwrap();
+        Self { client, counter }
+    }
+
+    /// Counts one packet of `bytes` bytes from the port, and closes the window.
+    fn record(&mut self, port: u16, bytes: u64) {
+        let src: SocketAddr = (PHONE[0].parse::<std::net::Ipv4Addr>().unwrap(), port).into();
+        let connection = Connection { protocol: Protocol::TCP, src: Some(src), dst: Some(addr("100.64.0.2:443")) };
+        let now = SystemClock.now();
+        self.counter.count(now, &connection, 1, bytes, Direction::Tx);
+        self.counter.flush(now);
+    }
+
+    fn upload(&self) -> UploadReport {
+        self.client.upload("test").unwrap().wait()
+    }
+}
+
+fn bytes_at(server: &Server) -> u64 {
+    messages(server).iter().flat_map(inner).map(|row| row.counts.tx_bytes).sum()
+}
+
+#[test]
+fn every_fault_of_the_server_leaves_each_record_delivered_once() {
+    let status = |code: u16| Fault::Status { code, retry_after: None, body: "no\u{202e} thanks".to_owned() };
+    let busy = |after: &str| Fault::Status { code: 429, retry_after: Some(after.to_owned()), body: String::new() };
+    for fault in [
+        status(301),
+        status(401),
+        status(403),
+        status(404),
+        status(408),
+        status(410),
+        status(500),
+        status(503),
+        busy("3600"),
+        busy("Wed, 21 Oct 2099 07:28:00 GMT"),
+        busy("soon"),
+        Fault::CloseBeforeResponse,
+        Fault::Garbage(b"\xff\0SSH-2.0".to_vec()),
+    ] {
+        let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+        let mut app = App::start(directory.path(), &server);
+        app.record(1, 100);
+        server.inject(fault.clone(), Times::Forever).unwrap();
+        let report = app.upload();
+        assert!(!matches!(report.outcome, UploadOutcome::Complete), "{fault:?} gave {report:?}");
+        assert_eq!((report.sent_records, report.remaining_records, report.dropped_records), (0, 1, 0), "{fault:?}");
+
+        server.clear_faults();
+        app.record(2, 200);
+        let report = app.upload();
+        assert_eq!(report.outcome, UploadOutcome::Complete, "{fault:?}");
+        assert_eq!(report.sent_records, 2, "{fault:?}");
+        assert_eq!(bytes_at(&server), 300, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_lost_response_is_repeated_and_stored_once() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    server.inject(Fault::LostResponse, Times::ONCE).unwrap();
+    let report = app.upload();
+    assert!(matches!(report.outcome, UploadOutcome::Unreachable { .. }), "{report:?}");
+    assert_eq!((report.sent_records, report.remaining_records), (0, 1));
+    assert_eq!(bytes_at(&server), 100, "the server has it, but the client can't know");
+
+    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
+    assert_eq!(bytes_at(&server), 100);
+    assert_eq!(server.stats().duplicates, 1);
+    let keys: HashSet<_> =
+        server.requests().iter().map(|request| request.header("idempotency-key").unwrap().to_owned()).collect();
+    assert_eq!(keys.len(), 1, "the repetition is recognisable");
+}
+
+#[test]
+fn an_answer_cut_after_its_status_counts() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    server.inject(Fault::CutBody, Times::ONCE).unwrap();
+    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
+    assert_eq!((bytes_at(&server), server.stats().duplicates), (100, 0));
+}
+
+#[test]
+fn nothing_is_sent_unless_somebody_asks_also_after_a_restart_with_leftovers() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    for round in 1..=3 {
+        let mut app = App::start(directory.path(), &server);
+        app.record(round, 100);
+        let report = app.client.shutdown();
+        assert_eq!(report.error, None);
+        assert_eq!(report.stats.store.unwrap().appended, 1);
+    }
+    assert_eq!(server.stats().requests, 0);
+
+    let app = App::start(directory.path(), &server);
+    let report = app.upload();
+    assert_eq!((report.outcome, report.sent_records), (UploadOutcome::Complete, 3));
+    assert_eq!(bytes_at(&server), 300);
+    assert_eq!(app.upload().outcome, UploadOutcome::NothingToSend);
+    // Each process numbers its records anew under its own number, and all write to one log.
+    let entries = server.entries(COLLECTION).unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.proc_id).collect::<HashSet<_>>().len(), 3);
+    assert_eq!(entries.iter().map(|entry| entry.public_id.clone()).collect::<HashSet<_>>().len(), 1);
+}
+
+#[test]
+fn shutdown_loses_no_packet_at_whatever_moment_it_comes() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut counted = 0;
+    for round in 0..20 {
+        let App { client, mut counter } = App::start(directory.path(), &server);
+        let connection = Connection {
+            protocol: Protocol::UDP,
+            src: Some(addr("100.64.0.1:5000")),
+            dst: Some(addr("100.64.0.2:53")),
+        };
+        for _ in 0..=round {
+            counter.count(SystemClock.now(), &connection, 1, 10, Direction::Tx);
+            counted += 10;
+        }
+        // The window is open and the record unwritten; the packet thread ends as the client does.
+        drop(counter);
+        client.shutdown();
+    }
+    let app = App::start(directory.path(), &server);
+    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
+    assert_eq!(bytes_at(&server), counted);
+}
+
+#[test]
+fn withdrawn_consent_deletes_everything_and_starts_over_under_a_new_name() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
+    app.record(2, 200);
+    app.client.set_consent(Consent::Denied).unwrap();
+    assert_eq!(files(directory.path()), Vec::new(), "nothing is left on disk");
+    assert!(matches!(app.client.upload("test"), Err(ClientError::NoConsent(Consent::Denied))));
+    assert!(app.client.counter(Layer::Virtual).unwrap().is_none());
+
+    app.record(3, 300);
+    app.client.set_consent(Consent::Granted).unwrap();
+    app.counter = app.client.counter(Layer::Virtual).unwrap().unwrap();
+    app.record(4, 400);
+    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
+    assert_eq!(bytes_at(&server), 500, "what was counted without consent is in no record");
+    let names: HashSet<_> = server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.public_id).collect();
+    assert_eq!(names.len(), 2);
+}
+
+#[test]
+fn without_consent_nothing_touches_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerConfig::default()).unwrap();
+    let mut config = client_config(directory.path(), &server.base_url());
+    config.consent = Consent::Unknown;
+    let client = Client::start(config).unwrap();
+    assert!(client.counter(Layer::Physical).unwrap().is_none());
+    client.shutdown();
+    assert_eq!(files(directory.path()), Vec::new());
+    assert_eq!(server.stats().requests, 0);
+}
+
+#[test]
+fn denied_consent_at_start_deletes_what_an_earlier_run_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerConfig::default()).unwrap();
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    app.client.shutdown();
+    assert!(files(directory.path()).iter().any(|(path, _)| path.extension().is_some_and(|e| e == "seg")));
+    // Not ours, and so not ours to delete.
+    let foreign = directory.path().join("netlog/w-ext/notes.txt");
+    fs::write(&foreign, "the app's own").unwrap();
+
+    let mut config = client_config(directory.path(), &server.base_url());
+    config.consent = Consent::Denied;
+    Client::start(config).unwrap();
+    assert_eq!(files(directory.path()), vec![(foreign, b"the app's own".to_vec())]);
+    assert_eq!(server.stats().requests, 0);
+}
+
+#[test]
+fn a_second_client_in_the_same_role_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerConfig::default()).unwrap();
+    let _first = App::start(directory.path(), &server);
+    let second = Client::start(client_config(directory.path(), &server.base_url()));
+    assert!(matches!(second, Err(ClientError::Store(StoreError::InUse { .. }))), "{second:?}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_a_typed_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerConfig::default()).unwrap();
+    let occupied = directory.path().join("file");
+    fs::write(&occupied, "").unwrap();
+    let error = Client::start(client_config(&occupied, &server.base_url())).unwrap_err();
+    assert!(matches!(error, ClientError::Store(_) | ClientError::Io(_)), "{error:?}");
+    assert!(error.to_string().contains("can't"), "{error}");
+}
+
+#[test]
+fn after_shutdown_every_call_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerConfig::default()).unwrap();
+    let app = App::start(directory.path(), &server);
+    app.client.shutdown();
+    app.client.shutdown();
+    assert!(matches!(app.client.upload("test"), Err(ClientError::ShutDown)));
+    assert!(matches!(app.client.set_consent(Consent::Granted), Err(ClientError::ShutDown)));
+    assert!(matches!(app.client.counter(Layer::Virtual), Err(ClientError::ShutDown)));
+}
