@@ -51,17 +51,16 @@ impl Sink for Void {
     }
 }
 
-/// One row that counts everything.
+/// One row that counts everything: what calling a counter costs, without what it does.
 #[derive(Default)]
 struct OneRow {
-    connection: Option<Connection>,
     packets: [u64; 2],
     bytes: [u64; 2],
 }
 
 impl ConnectionCounter for OneRow {
     fn count(&mut self, _: Instant, connection: &Connection, packets: u64, bytes: u64, direction: Direction) {
-        self.connection = Some(*black_box(connection));
+        black_box(connection);
         let [tx, rx] = &mut self.packets;
         let [tx_bytes, rx_bytes] = &mut self.bytes;
         let (count, sum) = match direction {

@@ -77,8 +77,9 @@ pub(super) struct Peer {
     staged: VecDeque<Box<[u8]>>,
     staged_bytes: usize,
     mtu: usize,
-    /// The local side of physical connections: the peer's first inner address.
-    local: Option<SocketAddr>,
+    /// How datagrams are counted: from the peer's first inner address to its endpoint. Kept ready because it is
+    /// wanted for every packet.
+    physical: Connection,
     stats: PeerStats,
     /// Something called for a handshake while the output buffer was in use.
     wants_handshake: bool,
@@ -111,7 +112,7 @@ impl Peer {
             staged: VecDeque::new(),
             staged_bytes: 0,
             mtu: usize::from(own.mtu),
-            local: local_address(config),
+            physical: Connection { protocol: Protocol::UNKNOWN, src: local_address(config), dst: endpoint },
             stats: PeerStats {
                 public_key,
                 endpoint,
@@ -140,7 +141,7 @@ impl Peer {
     }
 
     pub(super) fn set_endpoint(&mut self, now: Instant, endpoint: SocketAddr) {
-        self.stats.endpoint = Some(endpoint);
+        self.move_to(endpoint);
         self.timers.start_persistent(now);
     }
 
@@ -177,8 +178,9 @@ impl Peer {
             self.pump(now, io);
         }
         let (authentic, incoming) = self.decapsulate(now, from, kind, datagram, io);
+        // Either way it is from the known endpoint now: what proved nothing makes no row of its own.
         if authentic || self.stats.endpoint == Some(from) {
-            self.count_received(now, from, datagram.len(), io);
+            self.count_received(now, datagram.len(), io);
         }
         incoming
     }
@@ -380,27 +382,20 @@ impl Peer {
         io.sink.send(endpoint, datagram);
         self.stats.tx_datagrams += 1;
         self.stats.tx_bytes += length as u64;
-        self.count(now, endpoint, length, Direction::Tx, io);
-    }
-
-    fn count_received<S>(&mut self, now: Instant, from: SocketAddr, length: usize, io: &mut Io<'_, S>) {
-        self.stats.rx_datagrams += 1;
-        self.stats.rx_bytes += length as u64;
-        self.count(now, from, length, Direction::Rx, io);
+        self.count(now, length, Direction::Tx, io);
     }
 
     #[inline]
-    fn count<S>(
-        &self,
-        now: Instant,
-        remote: SocketAddr,
-        length: usize,
-        direction: Direction,
-        io: &mut Io<'_, S>,
-    ) {
+    fn count_received<S>(&mut self, now: Instant, length: usize, io: &mut Io<'_, S>) {
+        self.stats.rx_datagrams += 1;
+        self.stats.rx_bytes += length as u64;
+        self.count(now, length, Direction::Rx, io);
+    }
+
+    #[inline]
+    fn count<S>(&self, now: Instant, length: usize, direction: Direction, io: &mut Io<'_, S>) {
         if let Some(counter) = io.counter {
-            let connection = Connection { protocol: Protocol::UNKNOWN, src: self.local, dst: Some(remote) };
-            counter.count(now, &connection, 1, length as u64, direction);
+            counter.count(now, &self.physical, 1, length as u64, direction);
         }
     }
 
@@ -411,8 +406,13 @@ impl Peer {
             if self.stats.endpoint.is_some() {
                 io.events.roamed += 1;
             }
-            self.stats.endpoint = Some(from);
+            self.move_to(from);
         }
+    }
+
+    fn move_to(&mut self, endpoint: SocketAddr) {
+        self.stats.endpoint = Some(endpoint);
+        self.physical.dst = Some(endpoint);
     }
 
     fn stage<S>(&mut self, packet: &[u8], io: &mut Io<'_, S>) {
