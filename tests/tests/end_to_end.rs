@@ -85,8 +85,9 @@ fn connections_are_classified_at_both_ends() {
     let classes = |node| {
         let mut classes = [Vec::new(), Vec::new(), Vec::new()];
         for message in lab.records_of(node) {
-            for (class, rows) in
-                [&message.virtual_traffic, &message.subnet_traffic, &message.exit_traffic].into_iter().enumerate()
+            for (class, rows) in [&message.virtual_traffic, &message.subnet_traffic, &message.exit_traffic]
+                .into_iter()
+                .enumerate()
             {
                 classes[class].extend(rows.iter().map(|row| (row.src, row.dst)));
             }
@@ -98,7 +99,9 @@ fn connections_are_classified_at_both_ends() {
         classes
     };
     let [phone_virtual, phone_subnet, phone_exit] = classes("n1TEST");
-    let to = |rows: &[(_, Option<std::net::SocketAddr>)], text| rows.iter().any(|(_, dst)| *dst == Some(addr(text)));
+    let to = |rows: &[(_, Option<std::net::SocketAddr>)], text| {
+        rows.iter().any(|(_, dst)| *dst == Some(addr(text)))
+    };
     assert!(to(&phone_virtual, "100.64.0.2:443"));
     assert!(to(&phone_virtual, "[fd7a:115c:a1e0::2]:8080"));
     assert!(to(&phone_virtual, "100.64.0.2:0"), "the ping");
@@ -108,8 +111,9 @@ fn connections_are_classified_at_both_ends() {
 
     // The router sees the same connections from the other side: the office and the Internet are its local side.
     let [router_virtual, router_subnet, router_exit] = classes("n2TEST");
-    assert!(router_virtual.iter().all(|(src, _)| src.unwrap().ip() == ip("100.64.0.2")
-        || src.unwrap().ip() == ip("fd7a:115c:a1e0::2")));
+    assert!(router_virtual.iter().all(
+        |(src, _)| src.unwrap().ip() == ip("100.64.0.2") || src.unwrap().ip() == ip("fd7a:115c:a1e0::2")
+    ));
     assert!(router_subnet.iter().any(|(src, _)| *src == Some(addr("10.20.0.5:22"))));
     assert!(router_exit.iter().all(|(src, dst)| src.is_none() && dst.is_some()));
 }
@@ -155,10 +159,11 @@ fn exit_destinations_reach_neither_the_disk_nor_the_server() {
 }
 
 fn assert_no_canary(bytes: &[u8]) {
-    let mut canaries: Vec<Vec<u8>> = ["203.0.113.213", "198.51.100.197", "feed:c0de", "51234", "51235", "51236"]
-        .iter()
-        .map(|text| text.as_bytes().to_vec())
-        .collect();
+    let mut canaries: Vec<Vec<u8>> =
+        ["203.0.113.213", "198.51.100.197", "feed:c0de", "51234", "51235", "51236"]
+            .iter()
+            .map(|text| text.as_bytes().to_vec())
+            .collect();
     for address in ["203.0.113.213", "198.51.100.197"] {
         let std::net::IpAddr::V4(v4) = ip(address) else { unreachable!() };
         canaries.push(v4.octets().to_vec());

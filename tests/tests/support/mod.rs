@@ -62,7 +62,8 @@ impl Lab {
 
         let mut phone_peer = PeerConfig::new(router_key.public_key());
         phone_peer.allowed_ips = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
-        phone_peer.endpoint = router.client.with_tunnel(|tunnel| tunnel.local_addr().v4).flatten().map(Endpoint::Address);
+        phone_peer.endpoint =
+            router.client.with_tunnel(|tunnel| tunnel.local_addr().v4).flatten().map(Endpoint::Address);
         let mut config = Config::new(phone_key);
         config.mtu = Some(MTU);
         config.peers.push(phone_peer);
