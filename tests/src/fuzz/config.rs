@@ -53,7 +53,9 @@ fn secrets(text: &str) -> impl Iterator<Item = &str> {
 /// The secrets of one line.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     let line = line.split('#').next().unwrap_or_default();
-    let (key, value) = line.split_once('=').unwrap_or(("", line));
+    // No key's name is this long: that is a bare base64 key, which ends in an equals sign.
+    let named = line.split_once('=').filter(|(key, _)| key.trim().len() < LEAST_SECRET);
+    let (key, value) = named.unwrap_or(("", line));
     let is = |name: &str| key.trim().eq_ignore_ascii_case(name);
     let least = if is("PrivateKey") || is("PresharedKey") { LEAST_SECRET } else { LEAST_KEY };
     // Public keys, host names and the like may be shown once the file makes sense.
