@@ -64,10 +64,11 @@ fn check(header: &Header, data: &[u8]) {
             assert_eq!(header.protocol, Protocol::UNKNOWN);
             0
         }
-        Addresses::V4 { .. } => 20,
+        // As upstream does, the decoder believes a header length below the minimum of 20.
+        Addresses::V4 { .. } => data.first().map_or(0, |first| usize::from(first & 0x0f) * 4),
         Addresses::V6 { .. } => 40,
     };
-    assert!(usize::from(header.payload_len) + least <= data.len());
+    assert!(!has_ports || usize::from(header.payload_len) + least <= data.len());
     let Connection { src, dst, .. } = header.connection(Direction::Tx);
     let turned = header.connection(Direction::Rx);
     assert_eq!((turned.dst, turned.src), (src, dst));
