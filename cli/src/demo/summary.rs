@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 use tuntrail::flow::ConnectionCounts;
 
@@ -129,28 +128,18 @@ impl fmt::Display for Summary {
             f,
             "All that is known of the phone's exit traffic (destination, port and protocol are never recorded):"
         )?;
-        let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
-            "phone's side",
-            "other side",
-            "packets sent",
-            "received",
-            "bytes sent",
-            "received",
-        ]);
-        for row in &self.exit_rows {
-            table.add_row([
+        let rows = self.exit_rows.iter().map(|row| {
+            [
                 endpoint(row.src),
                 endpoint(row.dst),
                 row.counts.tx_packets.to_string(),
                 row.counts.rx_packets.to_string(),
                 row.counts.tx_bytes.to_string(),
                 row.counts.rx_bytes.to_string(),
-            ]);
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+            ]
+        });
+        let header = ["src", "dst", "packets sent", "packets received", "bytes sent", "bytes received"];
+        let table = text::table(header, rows.collect(), 2);
         writeln!(f, "{table}")
     }
 }

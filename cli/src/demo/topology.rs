@@ -55,7 +55,10 @@ impl Role {
     /// What is sent into the tunnel, that is to the other node.
     pub(super) fn allowed_ips(self) -> Vec<IpNet> {
         match self {
-            Self::Phone => default_routes(),
+            // The router's own address comes first: it names the router in physical traffic.
+            Self::Phone => {
+                Self::Router.own_prefixes().into_iter().chain([OFFICE]).chain(default_routes()).collect()
+            }
             Self::Router => Self::Phone.own_prefixes(),
         }
     }
@@ -91,16 +94,11 @@ impl Role {
 
     /// Which destinations are routed: the phone sends the subnet and the Internet to the router, the router serves them.
     pub(super) fn routes(self) -> Routes {
-        let mut routes = self.other().own_prefixes();
-        let mut served = Vec::new();
-        match self {
-            Self::Phone => {
-                routes.push(OFFICE);
-                routes.extend(default_routes());
-            }
-            Self::Router => served.push(OFFICE),
-        }
-        Routes::new(self.own_prefixes(), routes, served)
+        let served = match self {
+            Self::Phone => None,
+            Self::Router => Some(OFFICE),
+        };
+        Routes::new(self.own_prefixes(), self.allowed_ips(), served)
     }
 }
 
