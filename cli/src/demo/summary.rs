@@ -121,7 +121,7 @@ impl fmt::Display for Summary {
         line("records received", format!("{} ({} duplicates)", self.records_received, self.duplicates))?;
         line("records lost", self.records_lost.to_string())?;
         if let Some(place) = &self.kept_in {
-            line("store kept in", place.clone())?;
+            line("records kept in", place.clone())?;
         }
         writeln!(f)?;
         writeln!(

@@ -242,6 +242,20 @@ impl Client {
         Ok(())
     }
 
+    /// Closes the open window and gives everything recorded so far to the disk: for the moments after which the
+    /// process may be killed, such as going to the background. Waits for the disk; does nothing without consent.
+    ///
+    /// # Errors
+    /// When the disk does not take the records; they are kept in memory as far as there is room.
+    pub fn flush(&self) -> Result<(), ClientError> {
+        let state = self.lock()?;
+        let Some(recording) = &state.recording else {
+            return Ok(());
+        };
+        state.close_window(recording);
+        Ok(recording.flush_store()?)
+    }
+
     /// Closes the open window, puts everything recorded so far on disk, and sends it. `reason` goes to our own logs.
     /// Returns when sending has begun; wait on the ticket for the report. A pass that runs already is joined.
     ///
@@ -258,11 +272,7 @@ impl Client {
     pub fn upload_with(&self, reason: &str, options: UploadOptions) -> Result<UploadTicket, ClientError> {
         let state = self.lock()?;
         let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
-        if let Some(tunnel) = &state.tunnel {
-            // A tunnel that has ended by itself has flushed its counters.
-            let _ = tunnel.flush_counters();
-        }
-        recording.flush();
+        state.close_window(recording);
         Ok(recording.upload(reason, options))
     }
 
@@ -328,6 +338,15 @@ impl State {
             let _ = tunnel.set_counters(None, None);
         }
         self.recording.take()
+    }
+
+    /// Everything our tunnel counted so far is in the store's queue afterwards.
+    fn close_window(&self, recording: &Recording) {
+        if let Some(tunnel) = &self.tunnel {
+            // A tunnel that has ended by itself has flushed its counters.
+            let _ = tunnel.flush_counters();
+        }
+        recording.close_windows();
     }
 
     fn stop_tunnel(&mut self) {

@@ -66,8 +66,13 @@ impl Recording {
     }
 
     /// Everything handed over by counters is in the store afterwards.
-    pub(super) fn flush(&self) {
+    pub(super) fn close_windows(&self) {
         self.logger.flush();
+    }
+
+    /// Everything in the store's queue is given to the disk afterwards.
+    pub(super) fn flush_store(&self) -> Result<(), StoreError> {
+        self.stream.flush()
     }
 
     pub(super) fn upload(&self, reason: &str, options: UploadOptions) -> UploadTicket {
