@@ -73,6 +73,10 @@ impl Up {
             eprintln!("{}: line {}: {} is not acted on", arguments.file.display(), ignored.line, ignored.key);
         }
 
+        if !config.dns.is_empty() {
+            eprintln!("{}: DNS is not acted on; the system's name servers stay", arguments.file.display());
+        }
+
         let mut client_config = ClientConfig::new(&arguments.records, &arguments.server)?;
         client_config.consent = Consent::Granted;
         if arguments.full_exit_flows {
