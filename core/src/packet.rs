@@ -77,15 +77,25 @@ const IPV6_FRAGMENT_HEADER: usize = 8;
 const IPV6_HOP_BY_HOP: u8 = 0;
 const IPV6_FRAGMENT: u8 = 44;
 
+/// What stands behind the IP header. Small enough for registers, so that the addresses are written only once, into
+/// the finished [`Header`].
+#[derive(Clone, Copy)]
+struct Transport {
+    protocol: Protocol,
+    tcp_flags: TcpFlags,
+    src_port: u16,
+    dst_port: u16,
+    payload_len: u16,
+}
+
 impl Header {
-    const UNDECODABLE: Self = Self {
-        protocol: Protocol::UNKNOWN,
-        addresses: Addresses::None,
-        src_port: 0,
-        dst_port: 0,
-        tcp_flags: TcpFlags(0),
-        payload_len: 0,
-    };
+    const UNDECODABLE: Self = Self::new(Addresses::None, Transport::UNKNOWN);
+
+    #[inline]
+    const fn new(addresses: Addresses, transport: Transport) -> Self {
+        let Transport { protocol, tcp_flags, src_port, dst_port, payload_len } = transport;
+        Self { protocol, addresses, src_port, dst_port, tcp_flags, payload_len }
+    }
 
     /// Decodes the packet. Any bytes are legal, also none.
     #[must_use]
@@ -144,21 +154,19 @@ impl Header {
             return Self::UNDECODABLE;
         }
         let [s0, s1, s2, s3, d0, d1, d2, d3] = rest;
-        let header = Self {
-            addresses: Addresses::V4 { src: [s0, s1, s2, s3], dst: [d0, d1, d2, d3] },
-            ..Self::UNDECODABLE
-        };
         let header_len = usize::from(version_and_words & 0x0f) * 4;
-        if header_len > total_len {
-            return header;
-        }
-        let transport = packet.get(header_len..).unwrap_or_default();
         let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
-        let more_fragments = fragment & 0x2000 != 0;
-        match fragment & 0x1fff {
-            0 => header.transport_v4(protocol, transport, more_fragments),
-            offset => header.later_fragment(offset),
-        }
+        let transport = if header_len > total_len {
+            Transport::UNKNOWN
+        } else {
+            let transport = packet.get(header_len..).unwrap_or_default();
+            let more_fragments = fragment & 0x2000 != 0;
+            match fragment & 0x1fff {
+                0 => Transport::parse_v4(protocol, transport, more_fragments),
+                offset => Transport::later_fragment(offset),
+            }
+        };
+        Self::new(Addresses::V4 { src: [s0, s1, s2, s3], dst: [d0, d1, d2, d3] }, transport)
     }
 
     #[inline]
@@ -173,86 +181,98 @@ impl Header {
         let (Some(&src), Some(&dst)) = (addresses.first_chunk::<16>(), addresses.last_chunk::<16>()) else {
             return Self::UNDECODABLE;
         };
-        let header = Self { addresses: Addresses::V6 { src, dst }, ..Self::UNDECODABLE };
-        if next_header != IPV6_FRAGMENT {
-            return header.transport_v6(next_header, rest);
-        }
-        let Some((fragment, transport)) = rest.split_first_chunk::<IPV6_FRAGMENT_HEADER>() else {
-            return header;
+        let transport = if next_header != IPV6_FRAGMENT {
+            Transport::parse_v6(next_header, rest)
+        } else if let Some((fragment, transport)) = rest.split_first_chunk::<IPV6_FRAGMENT_HEADER>() {
+            let &[next_header, _, offset_high, offset_low, ..] = fragment;
+            match u16::from_be_bytes([offset_high, offset_low]) >> 3 {
+                0 => Transport::parse_v6(next_header, transport),
+                offset => Transport::later_fragment(offset),
+            }
+        } else {
+            Transport::UNKNOWN
         };
-        let &[next_header, _, offset_high, offset_low, ..] = fragment;
-        match u16::from_be_bytes([offset_high, offset_low]) >> 3 {
-            0 => header.transport_v6(next_header, transport),
-            offset => header.later_fragment(offset),
-        }
+        Self::new(Addresses::V6 { src, dst }, transport)
+    }
+}
+
+impl Transport {
+    const UNKNOWN: Self = Self::without_ports(Protocol::UNKNOWN);
+
+    #[inline]
+    const fn without_ports(protocol: Protocol) -> Self {
+        Self { protocol, tcp_flags: TcpFlags(0), src_port: 0, dst_port: 0, payload_len: 0 }
     }
 
     #[inline]
-    fn transport_v4(self, protocol: u8, transport: &[u8], more_fragments: bool) -> Self {
+    fn parse_v4(protocol: u8, transport: &[u8], more_fragments: bool) -> Self {
         match Protocol(protocol) {
-            Protocol::ICMPV4 => self.known_if(Protocol::ICMPV4, transport.len() >= 4),
-            Protocol::IGMP => self.known_if(Protocol::IGMP, transport.len() >= 8),
-            Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7 && !more_fragments),
-            protocol => self.transport(protocol, transport),
+            Protocol::ICMPV4 => Self::known_if(Protocol::ICMPV4, transport.len() >= 4),
+            Protocol::IGMP => Self::known_if(Protocol::IGMP, transport.len() >= 8),
+            Protocol::TSMP => Self::known_if(Protocol::TSMP, transport.len() >= 7 && !more_fragments),
+            protocol => Self::parse(protocol, transport),
         }
     }
 
     #[inline]
-    fn transport_v6(self, next_header: u8, transport: &[u8]) -> Self {
+    fn parse_v6(next_header: u8, transport: &[u8]) -> Self {
         match Protocol(next_header) {
-            Protocol(IPV6_HOP_BY_HOP) => self,
-            Protocol::ICMPV6 => self.known_if(Protocol::ICMPV6, transport.len() >= 4),
-            Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7),
-            protocol => self.transport(protocol, transport),
+            Protocol(IPV6_HOP_BY_HOP) => Self::UNKNOWN,
+            Protocol::ICMPV6 => Self::known_if(Protocol::ICMPV6, transport.len() >= 4),
+            Protocol::TSMP => Self::known_if(Protocol::TSMP, transport.len() >= 7),
+            protocol => Self::parse(protocol, transport),
         }
     }
 
     #[inline]
-    fn transport(self, protocol: Protocol, transport: &[u8]) -> Self {
+    fn parse(protocol: Protocol, transport: &[u8]) -> Self {
         match protocol {
             Protocol::TCP => {
                 let Some(&[s0, s1, d0, d1, _, _, _, _, _, _, _, _, words, flags, ..]) =
                     transport.first_chunk::<20>()
                 else {
-                    return self;
+                    return Self::UNKNOWN;
                 };
+                let header_len = usize::from(words >> 4) * 4;
                 Self {
                     tcp_flags: TcpFlags(flags),
-                    ..self.with_ports([s0, s1, d0, d1], protocol, transport, usize::from(words >> 4) * 4)
+                    ..Self::with_ports([s0, s1, d0, d1], protocol, transport, header_len)
                 }
             }
             Protocol::UDP => match transport.first_chunk::<8>() {
-                Some(&[s0, s1, d0, d1, ..]) => self.with_ports([s0, s1, d0, d1], protocol, transport, 8),
-                None => self,
+                Some(&[s0, s1, d0, d1, ..]) => Self::with_ports([s0, s1, d0, d1], protocol, transport, 8),
+                None => Self::UNKNOWN,
             },
             Protocol::SCTP => match transport.first_chunk::<12>() {
-                Some(&[s0, s1, d0, d1, ..]) => self.with_ports([s0, s1, d0, d1], protocol, transport, 12),
-                None => self,
+                Some(&[s0, s1, d0, d1, ..]) => Self::with_ports([s0, s1, d0, d1], protocol, transport, 12),
+                None => Self::UNKNOWN,
             },
-            Protocol::FRAGMENT => self,
-            protocol => Self { protocol, ..self },
+            Protocol::FRAGMENT => Self::UNKNOWN,
+            protocol => Self::without_ports(protocol),
         }
     }
 
     #[inline]
-    fn with_ports(self, ports: [u8; 4], protocol: Protocol, transport: &[u8], header_len: usize) -> Self {
+    fn with_ports(ports: [u8; 4], protocol: Protocol, transport: &[u8], header_len: usize) -> Self {
         let [s0, s1, d0, d1] = ports;
         let payload_len = transport.len().saturating_sub(header_len);
         Self {
             protocol,
+            tcp_flags: TcpFlags(0),
             src_port: u16::from_be_bytes([s0, s1]),
             dst_port: u16::from_be_bytes([d0, d1]),
             payload_len: u16::try_from(payload_len).unwrap_or(u16::MAX),
-            ..self
         }
     }
 
-    fn known_if(self, protocol: Protocol, whole: bool) -> Self {
-        if whole { Self { protocol, ..self } } else { self }
+    #[inline]
+    fn known_if(protocol: Protocol, whole: bool) -> Self {
+        if whole { Self::without_ports(protocol) } else { Self::UNKNOWN }
     }
 
-    fn later_fragment(self, offset: u16) -> Self {
-        self.known_if(Protocol::FRAGMENT, offset >= MIN_FRAGMENT_OFFSET)
+    #[inline]
+    fn later_fragment(offset: u16) -> Self {
+        Self::known_if(Protocol::FRAGMENT, offset >= MIN_FRAGMENT_OFFSET)
     }
 }
 

@@ -1,3 +1,4 @@
 //! Tests of tuntrail that need more than one of its parts.
 
 pub mod conform;
+pub mod fuzz;

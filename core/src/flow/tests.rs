@@ -1,5 +1,7 @@
 //! The journey from packet to record, through real counters and a real worker, on a clock that the tests move.
 
+mod stress;
+
 use std::{net::SocketAddr, time::Duration};
 
 use proptest::prelude::*;
@@ -394,35 +396,6 @@ fn connections_without_room_are_counted_by_kind_and_reported() {
     assert_eq!(rows(&message.exit_traffic), [(None, 2)]);
     assert_eq!(message.overflow_packets, 6);
     assert_eq!(bench.logger.stats().overflow_packets, 6);
-}
-
-#[test]
-fn threads_that_count_and_flush_at_the_same_time_lose_nothing() {
-    const THREADS: u16 = 3;
-    const PACKETS: u16 = 3_000;
-    let bench = Bench::new(FlowConfig { max_flows: 500, ..FlowConfig::default() });
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (logger, clock) = (&bench.logger, &bench.clock);
-            scope.spawn(move || {
-                let mut counter = logger.counter(Layer::Virtual);
-                for number in 0..PACKETS {
-                    let now = crate::clock::Clock::now(clock);
-                    counter.handle_deadline(now);
-                    count_number(&mut counter, now, u32::from(number) % 700);
-                    match number % 100 {
-                        0 => clock.advance(Duration::from_millis(900)),
-                        50 => counter.flush(now),
-                        75 if thread == 0 => logger.flush(),
-                        99 => counter = logger.counter(Layer::Virtual),
-                        _ => {}
-                    }
-                }
-            });
-        }
-    });
-    let recorded: u64 = bench.messages().iter().map(|message| sum(message).tx_packets).sum();
-    assert_eq!(recorded, u64::from(THREADS) * u64::from(PACKETS));
 }
 
 /// The sum of all rows of a message.
