@@ -15,7 +15,7 @@ pub struct SessionConfig {
     pub flush_sessions: usize,
     /// Finished sessions that wait at most, from 1 to 10,000. Beyond that those that ended first are given up and counted.
     pub max_waiting: usize,
-    /// Active sessions at most, from 1 to 65,536. Beyond that the one that has the least time left until it would end
+    /// Active sessions at most, from 1 to 16,384. Beyond that the one that has the least time left until it would end
     /// by silence is ended and recorded.
     pub max_active: usize,
     /// Silence after which a session ends whose end nobody tells, such as one of UDP; from 1 s to 1 h.
@@ -28,12 +28,12 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             rules: Vec::new(),
-            // These three are newt's; a session takes 200 bytes.
+            // These three are newt's.
             flush_interval: Duration::from_secs(60),
             flush_sessions: 100,
             max_waiting: 500,
-            // Stays below 2 MiB in an iOS network extension, which may use 50 MB in all.
-            max_active: 4_096,
+            // What fits into 4,096 slots of a hash table: 1 MiB in an iOS network extension, which may use 50 MB in all.
+            max_active: 3_584,
             // newt's read timeout for UDP.
             silence: Duration::from_secs(60),
             // The shortest that a NAT may forget an established TCP connection after (RFC 5382, REQ-5).
@@ -60,7 +60,7 @@ pub enum SessionConfigError {
     #[error("a limit of {0} waiting sessions is out of range: choose 1 to 10000")]
     MaxWaiting(usize),
     /// The limit of active sessions is out of range.
-    #[error("a limit of {0} active sessions is out of range: choose 1 to 65536")]
+    #[error("a limit of {0} active sessions is out of range: choose 1 to 16384")]
     MaxActive(usize),
     /// The silence is out of range.
     #[error("a silence of {0:?} is out of range: choose 1 s to 1 h")]
@@ -86,10 +86,10 @@ pub enum SessionConfigError {
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Below a second a phone would hardly sleep; above an hour a crash would lose too much.
 const FLUSH_INTERVAL_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=HOUR;
-/// A batch of 10,000 sessions is 2.5 MB of JSON.
+/// 10,000 take 4 MiB, and as much again while they are sent.
 const MAX_WAITING_RANGE: RangeInclusive<usize> = 1..=10_000;
-/// 65,536 take 20 MiB; more is for no device that this library is made for.
-const MAX_ACTIVE_RANGE: RangeInclusive<usize> = 1..=65_536;
+/// 16,384 take 9 MiB, and there are no more flows than that.
+const MAX_ACTIVE_RANGE: RangeInclusive<usize> = 1..=16_384;
 const SILENCE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=HOUR;
 /// No administrator looks for a session that went silent a month ago.
 const MAX_LOST_SILENCE: Duration = Duration::from_secs(30 * 24 * 3_600);

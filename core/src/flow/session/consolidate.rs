@@ -27,6 +27,9 @@ pub(super) struct Completed {
     pub(super) waits_since: Instant,
 }
 
+/// What the limit of [`SessionConfig::max_waiting`](super::SessionConfig::max_waiting) is reckoned with.
+const _: () = assert!(size_of::<Completed>() <= 256);
+
 type Group = (IpAddr, SocketAddr, Protocol, ResourceId, Outcome);
 
 impl Completed {

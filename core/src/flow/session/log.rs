@@ -112,6 +112,9 @@ struct Active {
     bytes_rx: u64,
 }
 
+/// What the limit of [`SessionConfig::max_active`] is reckoned with.
+const _: () = assert!(size_of::<(SessionId, Active)>() + size_of::<(Parties, SessionId)>() <= 256);
+
 impl SessionLog {
     /// An empty log.
     ///

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::SessionConfigError;
 use crate::hook::Protocol;
 
-/// Prefixes of all rules together. A table of this size takes 300 KiB, and no server has handed a device more.
+/// Prefixes of all rules together. They take less than 1 MiB; more is for no device that this library is made for.
 const MAX_PREFIXES: usize = 4_096;
 
 /// A resource, by the number that the administration gave it.
