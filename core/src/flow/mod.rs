@@ -6,6 +6,8 @@
 //!   behind a subnet router, through an exit node, the tunnel's own datagrams), removes what privacy demands, sorts,
 //!   and gives the [`Message`] as JSON to a [`RecordSink`]. It sleeps for ever while no counter hands over.
 //!
+//! Which of these connections used which resource, and for how long, is what [`session`] records.
+//!
 //! Records are those of Tailscale's network flow logs, byte for byte, with these deliberate differences:
 //!
 //! - The length of a message is computed exactly and never exceeds [`MAX_MESSAGE_LEN`]; what is beyond goes into
@@ -28,6 +30,7 @@ mod message;
 mod pack;
 mod pending;
 mod privacy;
+pub mod session;
 mod shared;
 mod stats;
 mod table;
