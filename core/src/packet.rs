@@ -65,6 +65,8 @@ pub struct Header {
     pub tcp_flags: TcpFlags,
     /// Bytes after the transport header, as far as they are in the packet. 0 where the protocol has no ports.
     pub payload_len: u16,
+    /// Identifier of an ICMP or ICMPv6 echo request or reply.
+    pub echo_id: Option<u16>,
 }
 
 /// Later fragments that start below this offset, in units of 8 bytes, could overlap a transport header (the longest
@@ -85,6 +87,7 @@ impl Header {
         dst_port: 0,
         tcp_flags: TcpFlags(0),
         payload_len: 0,
+        echo_id: None,
     };
 
     /// Decodes the packet. Any bytes are legal, also none.
@@ -190,7 +193,7 @@ impl Header {
     #[inline]
     fn transport_v4(self, protocol: u8, transport: &[u8], more_fragments: bool) -> Self {
         match Protocol(protocol) {
-            Protocol::ICMPV4 => self.known_if(Protocol::ICMPV4, transport.len() >= 4),
+            Protocol::ICMPV4 => self.icmp(Protocol::ICMPV4, transport, [8, 0]),
             Protocol::IGMP => self.known_if(Protocol::IGMP, transport.len() >= 8),
             Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7 && !more_fragments),
             protocol => self.transport(protocol, transport),
@@ -201,7 +204,7 @@ impl Header {
     fn transport_v6(self, next_header: u8, transport: &[u8]) -> Self {
         match Protocol(next_header) {
             Protocol(IPV6_HOP_BY_HOP) => self,
-            Protocol::ICMPV6 => self.known_if(Protocol::ICMPV6, transport.len() >= 4),
+            Protocol::ICMPV6 => self.icmp(Protocol::ICMPV6, transport, [128, 129]),
             Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7),
             protocol => self.transport(protocol, transport),
         }
@@ -247,6 +250,17 @@ impl Header {
         }
     }
 
+    /// `echo` are the types of an echo request and its reply, which have an identifier after their first four bytes.
+    fn icmp(self, protocol: Protocol, transport: &[u8], echo: [u8; 2]) -> Self {
+        let echo_id = match transport.first_chunk::<8>() {
+            Some(&[kind, _, _, _, high, low, ..]) if echo.contains(&kind) => {
+                Some(u16::from_be_bytes([high, low]))
+            }
+            _ => None,
+        };
+        Self { echo_id, ..self }.known_if(protocol, transport.len() >= 4)
+    }
+
     fn known_if(self, protocol: Protocol, whole: bool) -> Self {
         if whole { Self { protocol, ..self } } else { self }
     }
@@ -287,6 +301,26 @@ mod tests {
         let connection = Header::parse(&packet).connection(Direction::Rx);
         assert_eq!(connection.src, "20.0.0.0:2".parse().ok());
         assert_eq!(connection.dst, "10.0.0.0:1".parse().ok());
+    }
+
+    #[test]
+    fn only_echoes_have_an_identifier() {
+        let v4 = |kind, len: u8| {
+            let mut packet = vec![0x45, 0, 0, 20 + len, 0, 0, 0, 0, 64, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+            packet.extend(&[kind, 0, 0, 0, 0xab, 0xcd, 0, 1][..usize::from(len)]);
+            Header::parse(&packet)
+        };
+        let v6 = |kind| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 8, 58, 64];
+            packet.extend([0; 32]);
+            packet.extend([kind, 0, 0, 0, 0xab, 0xcd, 0, 1]);
+            Header::parse(&packet).echo_id
+        };
+        assert_eq!([8, 0].map(|kind| v4(kind, 8).echo_id), [Some(0xabcd); 2]);
+        assert_eq!([3, 11, 128].map(|kind| v4(kind, 8).echo_id), [None; 3]);
+        assert_eq!((v4(8, 7).protocol, v4(8, 7).echo_id), (Protocol::ICMPV4, None), "cut");
+        assert_eq!([128, 129].map(v6), [Some(0xabcd); 2]);
+        assert_eq!([1, 8, 135].map(v6), [None; 3]);
     }
 
     proptest! {
