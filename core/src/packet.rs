@@ -65,8 +65,6 @@ pub struct Header {
     pub tcp_flags: TcpFlags,
     /// Bytes after the transport header, as far as they are in the packet. 0 where the protocol has no ports.
     pub payload_len: u16,
-    /// Identifier of an ICMP or ICMPv6 echo request or reply.
-    pub echo_id: Option<u16>,
 }
 
 /// Later fragments that start below this offset, in units of 8 bytes, could overlap a transport header (the longest
@@ -87,7 +85,6 @@ impl Header {
         dst_port: 0,
         tcp_flags: TcpFlags(0),
         payload_len: 0,
-        echo_id: None,
     };
 
     /// Decodes the packet. Any bytes are legal, also none.
@@ -120,6 +117,21 @@ impl Header {
             Direction::Rx => (dst, src),
         };
         Connection { protocol: self.protocol, src, dst }
+    }
+
+    /// The identifier of an ICMP or ICMPv6 echo request or reply. `packet` is what the header was decoded from.
+    #[must_use]
+    pub fn echo_id(&self, packet: &[u8]) -> Option<u16> {
+        let (start, echo) = match (self.addresses, self.protocol) {
+            (Addresses::V4 { .. }, Protocol::ICMPV4) => (usize::from(packet.first()? & 0x0f) * 4, [8, 0]),
+            (Addresses::V6 { .. }, Protocol::ICMPV6) if *packet.get(6)? == IPV6_FRAGMENT => {
+                (IPV6_HEADER + IPV6_FRAGMENT_HEADER, [128, 129])
+            }
+            (Addresses::V6 { .. }, Protocol::ICMPV6) => (IPV6_HEADER, [128, 129]),
+            _ => return None,
+        };
+        let &[kind, _, _, _, high, low, ..] = packet.get(start..)?.first_chunk::<8>()?;
+        echo.contains(&kind).then(|| u16::from_be_bytes([high, low]))
     }
 
     #[inline]
@@ -193,7 +205,7 @@ impl Header {
     #[inline]
     fn transport_v4(self, protocol: u8, transport: &[u8], more_fragments: bool) -> Self {
         match Protocol(protocol) {
-            Protocol::ICMPV4 => self.icmp(Protocol::ICMPV4, transport, [8, 0]),
+            Protocol::ICMPV4 => self.known_if(Protocol::ICMPV4, transport.len() >= 4),
             Protocol::IGMP => self.known_if(Protocol::IGMP, transport.len() >= 8),
             Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7 && !more_fragments),
             protocol => self.transport(protocol, transport),
@@ -204,7 +216,7 @@ impl Header {
     fn transport_v6(self, next_header: u8, transport: &[u8]) -> Self {
         match Protocol(next_header) {
             Protocol(IPV6_HOP_BY_HOP) => self,
-            Protocol::ICMPV6 => self.icmp(Protocol::ICMPV6, transport, [128, 129]),
+            Protocol::ICMPV6 => self.known_if(Protocol::ICMPV6, transport.len() >= 4),
             Protocol::TSMP => self.known_if(Protocol::TSMP, transport.len() >= 7),
             protocol => self.transport(protocol, transport),
         }
@@ -248,17 +260,6 @@ impl Header {
             payload_len: u16::try_from(payload_len).unwrap_or(u16::MAX),
             ..self
         }
-    }
-
-    /// `echo` are the types of an echo request and its reply, which have an identifier after their first four bytes.
-    fn icmp(self, protocol: Protocol, transport: &[u8], echo: [u8; 2]) -> Self {
-        let echo_id = match transport.first_chunk::<8>() {
-            Some(&[kind, _, _, _, high, low, ..]) if echo.contains(&kind) => {
-                Some(u16::from_be_bytes([high, low]))
-            }
-            _ => None,
-        };
-        Self { echo_id, ..self }.known_if(protocol, transport.len() >= 4)
     }
 
     fn known_if(self, protocol: Protocol, whole: bool) -> Self {
@@ -305,22 +306,32 @@ mod tests {
 
     #[test]
     fn only_echoes_have_an_identifier() {
-        let v4 = |kind, len: u8| {
-            let mut packet = vec![0x45, 0, 0, 20 + len, 0, 0, 0, 0, 64, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let id = |packet: &[u8]| Header::parse(packet).echo_id(packet);
+        let v4 = |kind, options: u8, len: u8| {
+            let header_len = 20 + options;
+            let mut packet = vec![0x40 | (header_len / 4), 0, 0, header_len + len, 0, 0, 0, 0, 64, 1, 0, 0];
+            packet.resize(usize::from(header_len), 1);
             packet.extend(&[kind, 0, 0, 0, 0xab, 0xcd, 0, 1][..usize::from(len)]);
-            Header::parse(&packet)
+            id(&packet)
         };
-        let v6 = |kind| {
-            let mut packet = vec![0x60, 0, 0, 0, 0, 8, 58, 64];
+        let v6 = |kind, next_header| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 16, next_header, 64];
             packet.extend([0; 32]);
-            packet.extend([kind, 0, 0, 0, 0xab, 0xcd, 0, 1]);
-            Header::parse(&packet).echo_id
+            if next_header == IPV6_FRAGMENT {
+                packet.extend([58, 0, 0, 1, 0, 0, 0, 9]);
+            }
+            packet.extend([kind, 0, 0, 0, 0xab, 0xcd, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+            id(&packet)
         };
-        assert_eq!([8, 0].map(|kind| v4(kind, 8).echo_id), [Some(0xabcd); 2]);
-        assert_eq!([3, 11, 128].map(|kind| v4(kind, 8).echo_id), [None; 3]);
-        assert_eq!((v4(8, 7).protocol, v4(8, 7).echo_id), (Protocol::ICMPV4, None), "cut");
-        assert_eq!([128, 129].map(v6), [Some(0xabcd); 2]);
-        assert_eq!([1, 8, 135].map(v6), [None; 3]);
+        assert_eq!([8, 0].map(|kind| v4(kind, 0, 8)), [Some(0xabcd); 2]);
+        assert_eq!(v4(8, 12, 8), Some(0xabcd), "after options");
+        assert_eq!([3, 11, 128].map(|kind| v4(kind, 0, 8)), [None; 3]);
+        assert_eq!(v4(8, 0, 7), None, "cut");
+        assert_eq!([128, 129].map(|kind| v6(kind, 58)), [Some(0xabcd); 2]);
+        assert_eq!(v6(128, IPV6_FRAGMENT), Some(0xabcd), "first fragment");
+        assert_eq!([1, 8, 135].map(|kind| v6(kind, 58)), [None; 3]);
+        assert_eq!(v6(8, 1), None, "ICMP for IPv4 has no place in IPv6");
+        assert_eq!(id(&[]), None);
     }
 
     proptest! {
@@ -396,6 +407,7 @@ mod tests {
         fn any_bytes_are_decoded_without_panic(packet in prop::collection::vec(any::<u8>(), 0..120)) {
             let header = Header::parse(&packet);
             prop_assert!(usize::from(header.payload_len) <= packet.len());
+            prop_assert!(header.echo_id(&packet).is_none() || packet.len() >= 28);
         }
     }
 }

@@ -72,7 +72,7 @@ impl ConnectionCounter for FlowCounter {
     fn count_packet(&mut self, now: Instant, packet: &[u8], direction: Direction) {
         let bytes = packet.len() as u64;
         if self.lifecycle.is_some() {
-            return self.count_and_follow(now, &Header::parse(packet), bytes, direction);
+            return self.count_and_follow(now, packet, direction);
         }
         if let Some(key) = V4Key::of_plain(packet, direction) {
             match self.table.known_v4(&key) {
@@ -127,9 +127,10 @@ impl FlowCounter {
 
     /// Counts a packet and follows its flow, out of one decoded header.
     #[inline(never)]
-    fn count_and_follow(&mut self, now: Instant, header: &Header, bytes: u64, direction: Direction) {
-        self.count_key(now, Key::of_header(header, direction), 1, bytes, direction);
-        self.follow(now, &Packet::of_header(header, bytes, direction));
+    fn count_and_follow(&mut self, now: Instant, packet: &[u8], direction: Direction) {
+        let header = Header::parse(packet);
+        self.count_key(now, Key::of_header(&header, direction), 1, packet.len() as u64, direction);
+        self.follow(now, &Packet::of_header(&header, packet, direction));
     }
 
     fn follow(&mut self, now: Instant, packet: &Packet) {

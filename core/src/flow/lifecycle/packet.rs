@@ -25,9 +25,9 @@ pub(in crate::flow) struct Packet {
 const ECHO_PORT: u16 = 1;
 
 impl Packet {
-    /// A packet of `bytes` bytes with this header.
-    pub(in crate::flow) fn of_header(header: &Header, bytes: u64, direction: Direction) -> Self {
-        let key = match header.echo_id {
+    /// A packet with its decoded header.
+    pub(in crate::flow) fn of_header(header: &Header, packet: &[u8], direction: Direction) -> Self {
+        let key = match header.echo_id(packet) {
             None => Key::of_header(header, direction),
             Some(id) => {
                 let (src_port, dst_port) = match direction {
@@ -42,7 +42,7 @@ impl Packet {
             protocol: header.protocol,
             direction,
             packets: 1,
-            bytes,
+            bytes: packet.len() as u64,
             payload: header.payload_len.into(),
             flags: header.tcp_flags,
         }
