@@ -174,7 +174,7 @@ pub(super) mod rfc3339 {
 }
 
 /// Protocols as numbers; names and numbers in quotes are read, too.
-mod protocol {
+pub(super) mod protocol {
     use std::fmt;
 
     use serde::{Deserializer, Serializer, de};
@@ -203,15 +203,20 @@ mod protocol {
         ("", 0),
     ];
 
-    pub(super) fn is_unknown(protocol: &Protocol) -> bool {
+    pub(in crate::flow) fn is_unknown(protocol: &Protocol) -> bool {
         *protocol == Protocol::UNKNOWN
     }
 
-    pub(super) fn serialize<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::flow) fn serialize<S: Serializer>(
+        protocol: &Protocol,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(protocol.0)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Protocol, D::Error> {
+    pub(in crate::flow) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Protocol, D::Error> {
         deserializer.deserialize_any(NumberOrName)
     }
 

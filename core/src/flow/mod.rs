@@ -19,12 +19,15 @@
 //!   traffic, and its packets are counted in `overflowPkts`.
 //!
 //! The first and second can be switched off for comparisons, see [`FlowConfig::compat`].
+//!
+//! With [`FlowConfig::lifecycle`], each flow's beginning and end is told as a [`FlowEvent`] of its own.
 
 mod classify;
 mod counter;
 mod estimate;
 mod json;
 mod key;
+mod lifecycle;
 mod logger;
 mod message;
 mod pack;
@@ -42,10 +45,13 @@ mod window;
 
 pub use self::{
     counter::FlowCounter,
+    lifecycle::{
+        CloseReason, FlowEvent, FlowEventKind, FlowId, FlowIdError, LifecycleConfig, OuterPath, Role,
+    },
     logger::{FlowConfig, FlowConfigError, FlowLogger, MessageObserver, RecordSink},
     message::{ConnectionCounts, Message, NodeInfo},
     privacy::ExitFlows,
-    stats::{ClassStats, FlowStats},
+    stats::{ClassStats, FlowStats, LifecycleStats},
     table::Counts,
 };
 
