@@ -117,8 +117,8 @@ impl Up {
             "{name} is down: {} sent, {} received, {} records written, {} on disk",
             text::bytes(tunnel.carried.tx_bytes),
             text::bytes(tunnel.carried.rx_bytes),
-            store.appended,
-            text::bytes(store.disk_bytes)
+            store.appended(),
+            text::bytes(store.disk_bytes())
         );
         removed?;
         report.error.map_or(Ok(()), |error| Err(error.into()))

@@ -137,12 +137,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         bytes_on_disk,
         uploads: uploads.iter().map(|report| report.attempts).sum(),
         upload_bytes: uploads.iter().map(|report| report.sent_bytes).sum(),
-        records_received: received.records(),
+        records_received: received.records().total(),
+        records: received.records(),
+        unbalanced_flows: received.unbalanced_flows(),
         duplicates: stats.duplicates,
         records_waiting: waiting,
         records_dropped: dropped,
-        records_lost: written.saturating_sub(received.records() + waiting + dropped),
+        records_lost: written.saturating_sub(received.records().total() + waiting + dropped),
         exit_rows: received.exit_rows_of_phone(),
+        sessions: received.sessions().to_vec(),
         kept_in: keep.map(|keep| keep.display().to_string()),
     };
     let problems = summary.problems();

@@ -9,9 +9,9 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tuntrail::{
-    client::{Client, ClientConfig},
+    client::{Client, ClientConfig, Collections},
     consent::Consent,
-    flow::Message,
+    flow::{LifecycleConfig, Message, session::SessionConfig},
     tunnel::{Config, TunDevice, TunnelOptions},
     upload::{UploadOptions, UploadReport},
 };
@@ -45,7 +45,9 @@ impl Node {
         let mut config = ClientConfig::new(&directory, server)?;
         config.consent = Consent::Granted;
         config.flow.window = WINDOW;
-        config.collection = COLLECTION.parse()?;
+        config.flow.lifecycle = Some(LifecycleConfig::default());
+        config.sessions = Some(SessionConfig { rules: role.resources(), ..SessionConfig::default() });
+        config.collections = Collections::of_host(SERVER)?;
         let client = Client::start(config)?;
         client.set_network(role.network_map()?, role.routes())?;
         Ok(Self { role, directory, client })
@@ -82,7 +84,7 @@ impl Node {
     }
 
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.client.stats().store.map_or(0, |store| store.disk_bytes)
+        self.client.stats().store.map_or(0, |store| store.disk_bytes())
     }
 
     /// Sends everything, with a progress bar on a terminal.
@@ -119,14 +121,14 @@ impl Node {
         let (tunnel, store) = (stats.tunnel.unwrap_or_default(), stats.store.unwrap_or_default());
         NodeResult {
             carried_bytes: tunnel.carried.tx_bytes + tunnel.carried.rx_bytes,
-            written: store.appended,
-            dropped: store.dropped.total().records,
+            written: store.appended(),
+            dropped: store.dropped(),
         }
     }
 }
 
-/// The collection that both nodes' records go to.
-pub(super) const COLLECTION: &str = "tailtraffic.log.demo.example";
+/// Names the collections that both nodes' records go to.
+pub(super) const SERVER: &str = "demo.example";
 
 /// Copies the directory with all below it.
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {

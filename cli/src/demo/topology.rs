@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use tuntrail::{
+    flow::session::{ResourceId, ResourceRule},
+    hook::Protocol,
     netmap::{NetworkMap, NetworkMapError, Node, NodeId, Routes},
     tunnel::{self, PeerConfig, PrivateKey},
 };
@@ -68,6 +70,23 @@ impl Role {
         match self {
             Self::Phone => "n1DEMO",
             Self::Router => "n2DEMO",
+        }
+    }
+
+    /// What counts as a resource: its use by the phone is recorded as access sessions.
+    pub(super) fn resources(self) -> Vec<ResourceRule> {
+        let rule = |id, prefix, port: u16| ResourceRule {
+            id: Some(ResourceId(id)),
+            prefixes: vec![prefix],
+            ports: vec![port..=port],
+            protocol: Some(Protocol::TCP),
+        };
+        match self {
+            Self::Phone => {
+                let website = IpNet::from(IpAddr::V4(Self::Router.addresses().0));
+                vec![rule(1, website, 443), rule(2, OFFICE, 22)]
+            }
+            Self::Router => Vec::new(),
         }
     }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::{
     Layer, Message,
     counter::FlowCounter,
-    lifecycle::{self, CloseReason, FlowEventKind, FlowReport, LifecycleConfig},
+    lifecycle::{self, CloseReason, FlowEvent, FlowEventKind, FlowReport, LifecycleConfig},
     pending::Pending,
     privacy::ExitFlows,
     shared::{FlowJob, Job, Shared},
@@ -106,6 +106,9 @@ impl FlowConfig {
 /// Is shown each finished message.
 pub type MessageObserver = Box<dyn Fn(&Message) + Send>;
 
+/// Is shown each event of a flow, after privacy was applied.
+pub type FlowObserver = Box<dyn Fn(&FlowEvent) + Send>;
+
 /// Turns what counters count into records.
 ///
 /// Owns one worker thread that sleeps until a counter hands over a table. All methods may be called from any thread.
@@ -113,6 +116,7 @@ pub type MessageObserver = Box<dyn Fn(&Message) + Send>;
 pub struct FlowLogger {
     shared: Arc<Shared>,
     observer: Arc<Mutex<Option<MessageObserver>>>,
+    flow_observer: Arc<Mutex<Option<FlowObserver>>>,
     worker: Mutex<Option<JoinHandle<()>>>,
     lifecycle: Option<LifecycleConfig>,
 }
@@ -149,9 +153,11 @@ impl FlowLogger {
         config.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let shared = Arc::new(Shared::new(clock, config.window, config.max_flows, config.exit_flows));
         let observer = Arc::new(Mutex::new(None));
+        let flow_observer = Arc::new(Mutex::new(None));
         let worker = Worker {
             shared: Arc::clone(&shared),
             observer: Arc::clone(&observer),
+            flow_observer: Arc::clone(&flow_observer),
             sink,
             flow_sink,
             config,
@@ -159,7 +165,8 @@ impl FlowLogger {
             json: Vec::new(),
         };
         let worker = thread::Builder::new().name("tuntrail-flow".into()).spawn(move || worker.run())?;
-        Ok(Self { shared, observer, worker: Mutex::new(Some(worker)), lifecycle: config.lifecycle })
+        let worker = Mutex::new(Some(worker));
+        Ok(Self { shared, observer, flow_observer, worker, lifecycle: config.lifecycle })
     }
 
     /// A counter for one packet thread. The windows of all counters of a logger go into common records.
@@ -184,6 +191,11 @@ impl FlowLogger {
     /// it must not call methods of the logger that wait for that thread (`set_observer`, `flush`, `shutdown`).
     pub fn set_observer(&self, observer: Option<MessageObserver>) {
         *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+    }
+
+    /// Sets who is shown each event of a flow, or nobody, under the rules of [`Self::set_observer`].
+    pub fn set_flow_observer(&self, observer: Option<FlowObserver>) {
+        *self.flow_observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
     }
 
     /// Waits until every table that was handed over is in the sink. Windows whose other counters have yet to hand
@@ -221,6 +233,7 @@ impl Drop for FlowLogger {
 struct Worker {
     shared: Arc<Shared>,
     observer: Arc<Mutex<Option<MessageObserver>>>,
+    flow_observer: Arc<Mutex<Option<FlowObserver>>>,
     sink: Box<dyn RecordSink>,
     flow_sink: Option<Box<dyn RecordSink>>,
     config: FlowConfig,
@@ -299,6 +312,9 @@ impl Worker {
                 sink.append(self.shared.clock.wall(), &self.json);
                 done.events += 1;
                 done.event_bytes += self.json.len() as u64;
+            }
+            if let Some(observer) = &*self.flow_observer.lock().unwrap_or_else(PoisonError::into_inner) {
+                observer(&queued.event);
             }
             lifecycle::emit(&queued.event);
         }

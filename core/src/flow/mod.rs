@@ -48,7 +48,7 @@ pub use self::{
     lifecycle::{
         CloseReason, FlowEvent, FlowEventKind, FlowId, FlowIdError, LifecycleConfig, OuterPath, Role,
     },
-    logger::{FlowConfig, FlowConfigError, FlowLogger, MessageObserver, RecordSink},
+    logger::{FlowConfig, FlowConfigError, FlowLogger, FlowObserver, MessageObserver, RecordSink},
     message::{ConnectionCounts, Message, NodeInfo},
     privacy::ExitFlows,
     stats::{ClassStats, FlowStats, LifecycleStats},

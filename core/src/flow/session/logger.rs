@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tracing::warn;
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, SharedClock},
-    flow::Message,
+    flow::{FlowEvent, FlowEventKind, Message},
     hook::{Connection, Protocol},
 };
 
@@ -145,6 +146,32 @@ impl SessionLogger {
     /// Tells what a connection did, see [`SessionLog::observe`].
     pub fn observe(&self, activity: &FlowActivity) -> Option<SessionId> {
         self.shared.update(|log, now| log.observe(now, activity))
+    }
+
+    /// Derives sessions from the life cycle of flows: call it from a [`FlowObserver`](crate::flow::FlowObserver). A
+    /// session is as long as its flow and has the flow's payload bytes, which is what newt counts. Not to be mixed with
+    /// [`Self::observe_message`], which would count the same flows again.
+    pub fn observe_flow(&self, event: &FlowEvent) {
+        let span = |from: Timestamp, to: Timestamp| to.duration_since(from).unsigned_abs();
+        let connection = Connection { protocol: event.protocol, src: Some(event.src), dst: Some(event.dst) };
+        let last_packet = event.last_packet.unwrap_or(event.start);
+        let (state, silent, tx_bytes, rx_bytes) = match event.kind {
+            // The bytes of an update come again with the end.
+            FlowEventKind::Open | FlowEventKind::Update => (FlowState::Open, Duration::ZERO, 0, 0),
+            FlowEventKind::Close => {
+                let silent = span(last_packet, event.end.unwrap_or(last_packet));
+                (FlowState::Closed, silent, event.tx_payload, event.rx_payload)
+            }
+        };
+        self.shared.update(|log, now| {
+            let last = now - silent;
+            let first = last - span(event.start, last_packet);
+            let started_at = event.start;
+            log.observe(
+                now,
+                &FlowActivity { connection, state, first, last, started_at, tx_bytes, rx_bytes },
+            );
+        });
     }
 
     /// Derives sessions from a flow record: call it from a [`MessageObserver`](crate::flow::MessageObserver). What privacy
