@@ -166,18 +166,23 @@ fn a_stuck_sink_blocks_nobody_who_logs() {
 }
 
 #[test]
-fn a_hundredth_session_wakes_the_worker_by_itself() {
+fn a_hundredth_session_wakes_a_worker_that_sleeps_until_later() {
     let (has_batch, batches) = mpsc::channel();
     let (let_go, go) = mpsc::channel();
     let logger = started(Box::new(Stuck { has_batch, go }), &ManualClock::new(wall()));
-    for port in 1..=100 {
+    logger.start_session(RESOURCE, end(CLIENT), end(SERVER), Protocol::TCP).unwrap();
+    // When it returns the worker sleeps, until that session would end by silence.
+    logger.flush().unwrap();
+    for port in 101..=200 {
         let dest = end(&format!("10.0.0.1:{port}"));
         let id = logger.start_session(RESOURCE, end(CLIENT), dest, Protocol::TCP).unwrap();
         logger.end_session(id, Outcome::Established).unwrap();
     }
-    assert_eq!(batches.recv().unwrap(), 100);
-    let_go.send(()).unwrap();
-    logger.shutdown().unwrap();
+    // The limit only makes a worker that sleeps on a failure instead of a hang.
+    let woken = batches.recv_timeout(secs(30));
+    drop(let_go);
+    assert_eq!(woken, Ok(100));
+    assert_eq!(logger.shutdown().unwrap_err().batch.sessions().len(), 101);
 }
 
 struct Panics;
