@@ -70,10 +70,10 @@ impl ConnectionCounter for FlowCounter {
 
     #[inline]
     fn count_packet(&mut self, now: Instant, packet: &[u8], direction: Direction) {
-        let bytes = packet.len() as u64;
         if self.lifecycle.is_some() {
             return self.count_and_follow(now, packet, direction);
         }
+        let bytes = packet.len() as u64;
         if let Some(key) = V4Key::of_plain(packet, direction) {
             match self.table.known_v4(&key) {
                 Some(counts) => counts.add(1, bytes, direction),
@@ -129,8 +129,9 @@ impl FlowCounter {
     #[inline(never)]
     fn count_and_follow(&mut self, now: Instant, packet: &[u8], direction: Direction) {
         let header = Header::parse(packet);
-        self.count_key(now, Key::of_header(&header, direction), 1, packet.len() as u64, direction);
-        self.follow(now, &Packet::of_header(&header, packet, direction));
+        let key = Key::of_header(&header, direction);
+        self.count_key(now, key, 1, packet.len() as u64, direction);
+        self.follow(now, &Packet::of_header(key, &header, packet, direction));
     }
 
     fn follow(&mut self, now: Instant, packet: &Packet) {

@@ -33,7 +33,8 @@ pub struct FlowEvent {
     pub kind: FlowEventKind,
     /// Which side this device is on.
     pub role: Role,
-    /// IP protocol; not written when it could not be decoded.
+    /// IP protocol; not written when it could not be decoded. 255 for later fragments, which have no ports and so are a
+    /// flow of their own.
     #[serde(rename = "proto", with = "protocol", default, skip_serializing_if = "protocol::is_unknown")]
     pub protocol: Protocol,
     /// The initiator, inside the tunnel. Port 0 where the protocol has none.

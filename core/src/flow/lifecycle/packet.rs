@@ -25,10 +25,10 @@ pub(in crate::flow) struct Packet {
 const ECHO_PORT: u16 = 1;
 
 impl Packet {
-    /// A packet with its decoded header.
-    pub(in crate::flow) fn of_header(header: &Header, packet: &[u8], direction: Direction) -> Self {
+    /// A packet with its decoded header, and the key of its connection in the window.
+    pub(in crate::flow) fn of_header(key: Key, header: &Header, packet: &[u8], direction: Direction) -> Self {
         let key = match header.echo_id(packet) {
-            None => Key::of_header(header, direction),
+            None => key,
             Some(id) => {
                 let (src_port, dst_port) = match direction {
                     Direction::Tx => (id, ECHO_PORT),

@@ -45,7 +45,9 @@ impl Keep {
     /// Returns when the worker waits here.
     fn wait_for_worker(&self) {
         let kept = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(kept, |kept| !kept.waiting).unwrap());
+        let (kept, result) = self.0.1.wait_timeout_while(kept, seconds(60), |kept| !kept.waiting).unwrap();
+        drop(kept);
+        assert!(!result.timed_out(), "the worker had nothing to write");
     }
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::Counts;
+use crate::flow::{Counts, Role};
 use Direction::{Rx, Tx};
 
 /// Few tuples, so that they meet often: two of TCP, one of UDP, DNS and ICMP each.
@@ -24,6 +24,12 @@ enum Step {
         payload: u64,
     },
     Path(u16),
+    /// So many changes of the path with a packet after each.
+    Flap {
+        tuple: usize,
+        direction: Direction,
+        changes: u16,
+    },
     /// Seconds that pass, with a call at each deadline or without any call.
     Wait {
         seconds: u64,
@@ -36,10 +42,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(SYN), 2 => Just(SYN | ACK), 6 => Just(ACK), 2 => Just(FIN | ACK), 1 => Just(RST), 1 => Just(0),
     ];
     let direction = prop_oneof![Just(Tx), Just(Rx)];
-    let packet = (0..TUPLES.len(), direction, flags, prop_oneof![Just(0), 1..2000_u64]);
+    let packet = (0..TUPLES.len(), direction.clone(), flags, prop_oneof![Just(0), 1..2000_u64]);
     prop_oneof![
         12 => packet.prop_map(|(tuple, direction, flags, payload)| Step::Packet { tuple, direction, flags, payload }),
         2 => (1..5_u16).prop_map(Step::Path),
+        1 => (0..TUPLES.len(), direction, 10..30_u16)
+            .prop_map(|(tuple, direction, changes)| Step::Flap { tuple, direction, changes }),
         3 => (prop_oneof![0..8_u64, Just(14), Just(15), 100..140_u64, 7400..7500_u64], any::<bool>())
             .prop_map(|(seconds, attended)| Step::Wait { seconds, attended }),
     ]
@@ -60,6 +68,7 @@ struct ModelFlow {
     went_on: bool,
     answered: bool,
     fins: [bool; 2],
+    untold_since: Option<Duration>,
 }
 
 impl ModelFlow {
@@ -80,6 +89,8 @@ impl ModelFlow {
 struct Model {
     open: Vec<ModelFlow>,
     ends: Vec<End>,
+    /// Tuple, start and packets.
+    updates: Vec<(usize, Duration, u64)>,
     begun: u64,
     stray: Counts,
     path: Option<u16>,
@@ -107,6 +118,19 @@ impl Model {
         }
     }
 
+    /// Time passes, and each deadline is kept.
+    fn pass(&mut self, from: Duration, to: Duration) {
+        for flow in &mut self.open {
+            let Some(since) = flow.untold_since else { continue };
+            let due = from.max(since + seconds(300));
+            if due <= to && due < flow.last + flow.timeout() {
+                flow.untold_since = None;
+                self.updates.push((flow.tuple, flow.start, flow.counts.packets()));
+            }
+        }
+        self.expire(to);
+    }
+
     fn packet(&mut self, now: Duration, tuple: usize, direction: Direction, flags: u8, payload: u64) {
         self.expire(now);
         let tcp = TUPLES[tuple].0 == Protocol::TCP;
@@ -125,6 +149,7 @@ impl Model {
                     counts: Counts::default(),
                     payload: [0; 2],
                     paths: Vec::new(),
+                    untold_since: None,
                     ..flow
                 });
                 self.end(flow, CloseReason::Split, now);
@@ -149,11 +174,13 @@ impl Model {
             went_on: false,
             answered: false,
             fins: [false; 2],
+            untold_since: None,
         });
         if self.path.is_some() && flow.paths.last() != self.path.as_ref() {
             flow.paths.extend(self.path);
         }
         flow.last = now;
+        flow.untold_since = flow.untold_since.or(Some(now));
         let from_initiator = (direction == Tx) == flow.by_us;
         flow.counts.add(1, HEADERS + payload, if from_initiator { Tx } else { Rx });
         flow.payload[usize::from(!from_initiator)] += payload;
@@ -168,25 +195,28 @@ impl Model {
     }
 }
 
-fn end_of(event: &FlowEvent) -> End {
-    let by_us = event.role == crate::flow::Role::Initiator;
-    let (local, remote) = if by_us { (event.src, event.dst) } else { (event.dst, event.src) };
-    let is = |&&(protocol, src, dst): &&(Protocol, &str, &str)| {
-        (protocol, src.parse(), dst.parse()) == (event.protocol, Ok(local), Ok(remote))
+fn tuple_of(event: &FlowEvent) -> usize {
+    let (local, remote) = match event.role {
+        Role::Initiator => (event.src, event.dst),
+        Role::Responder => (event.dst, event.src),
     };
-    let tuple = TUPLES.iter().position(|tuple| is(&tuple)).unwrap();
+    let is = |(protocol, src, dst): &(Protocol, &str, &str)| {
+        (*protocol, src.parse(), dst.parse()) == (event.protocol, Ok(local), Ok(remote))
+    };
+    TUPLES.iter().position(is).unwrap()
+}
+
+fn end_of(event: &FlowEvent) -> End {
     let since = |time: Timestamp| Duration::try_from(time.duration_since(start())).unwrap();
-    let paths = event.outer.iter().map(|path| path.remote.port()).collect();
-    let payload = [event.tx_payload, event.rx_payload];
     (
-        tuple,
+        tuple_of(event),
         since(event.start),
         since(event.end.unwrap()),
         event.reason.unwrap(),
-        by_us,
+        event.role == Role::Initiator,
         event.counts,
-        payload,
-        paths,
+        [event.tx_payload, event.rx_payload],
+        event.outer.iter().map(|path| path.remote.port()).collect(),
     )
 }
 
@@ -214,9 +244,20 @@ proptest! {
                     rig.path(port);
                     model.path = Some(port);
                 }
+                Step::Flap { tuple, direction, changes } => {
+                    let (protocol, local, remote) = TUPLES[tuple];
+                    for port in 100..100 + changes {
+                        rig.path(port);
+                        model.path = Some(port);
+                        rig.observe(&packet(protocol, local, remote, direction, ACK, 1));
+                        model.packet(rig.since_origin(), tuple, direction, ACK, 1);
+                        carried.add(1, HEADERS + 1, direction);
+                    }
+                }
                 Step::Wait { seconds: time, attended: true } => {
+                    let from = rig.since_origin();
                     rig.pass(seconds(time));
-                    model.expire(rig.since_origin());
+                    model.pass(from, rig.since_origin());
                     prop_assert_eq!(rig.tracker.len(), model.open.len(), "each deadline was kept");
                 }
                 Step::Wait { seconds: time, attended: false } => rig.sleep(seconds(time)),
@@ -234,6 +275,15 @@ proptest! {
         let closes = rig.closes();
         let stats = rig.stats();
         prop_assert_eq!(sorted(closes.iter().map(end_of).collect()), sorted(model.ends));
+        let since = |time: Timestamp| Duration::try_from(time.duration_since(start())).unwrap();
+        let mut updates: Vec<_> = rig
+            .updates()
+            .iter()
+            .map(|update| (tuple_of(update), since(update.start), update.counts.packets()))
+            .collect();
+        updates.sort_unstable();
+        model.updates.sort_unstable();
+        prop_assert_eq!(updates, model.updates);
         prop_assert_eq!(stats.stray, model.stray);
         prop_assert_eq!((stats.flows, stats.lost, stats.skipped), (model.begun, 0, 0));
         let mut told = stats.stray;
@@ -267,6 +317,7 @@ proptest! {
                     carried.add(1, HEADERS + payload, direction);
                 }
                 Step::Path(port) => rig.path(port),
+                Step::Flap { changes, .. } => (0..changes).for_each(|port| rig.path(port)),
                 Step::Wait { seconds: time, .. } => rig.pass(seconds(time)),
             }
             prop_assert!(rig.tracker.len() <= max_flows);

@@ -332,7 +332,8 @@ fn an_echo_is_told_apart_by_its_identifier_and_has_no_ports() {
         let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0];
         let (src, dst) = if direction == Tx { (1, 2) } else { (2, 1) };
         packet.extend([100, 64, 0, src, 100, 64, 0, dst, kind, 0, 0, 0, 0, id, 0, 0]);
-        Packet::of_header(&Header::parse(&packet), &packet, direction)
+        let header = Header::parse(&packet);
+        Packet::of_header(Key::of_header(&header, direction), &header, &packet, direction)
     };
     let mut rig = Rig::default();
     rig.observe(&echo(8, 7, Tx));
