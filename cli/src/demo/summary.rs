@@ -100,6 +100,14 @@ impl Summary {
             format!("{} bytes were carried, but {} counted", self.carried_bytes, self.counted_bytes),
         );
         let PerClass { r#virtual, subnet, exit, physical } = self.flows;
+        check(
+            self.unbalanced_flows == 0,
+            format!("{} flows have no beginning or no end", self.unbalanced_flows),
+        );
+        let Records { windows, flow_events, sessions } = self.records;
+        for (kind, records) in [("window", windows), ("flow", flow_events), ("session", sessions)] {
+            check(records > 0, format!("no {kind} record arrived at the server"));
+        }
         for (class, flows) in
             [("virtual", r#virtual), ("subnet", subnet), ("exit", exit), ("physical", physical)]
         {
