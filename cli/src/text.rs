@@ -2,6 +2,24 @@
 
 use std::{error::Error, time::Duration};
 
+use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets::UTF8_HORIZONTAL_ONLY};
+
+/// A table with lines around it and below its header, whose columns from `first_number` on are aligned to the right.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, first_number: usize) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .remove_style(TableComponent::HorizontalLines)
+        .remove_style(TableComponent::MiddleIntersections)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header)
+        .add_rows(rows);
+    for column in table.column_iter_mut().skip(first_number) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
 /// An error followed by its causes, each after a colon, without repeating a cause that the error already quotes.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -2,6 +2,7 @@
 //! global mutex around a map of full tuples, and every packet decoded twice.
 //!
 //! `cargo bench -p tuntrail --bench counter`. "one-way" is all sent; "two-way" draws the direction of each packet.
+//! "lifecycle" is two-way traffic with and without the flows being followed.
 
 #![allow(
     clippy::expect_used,
@@ -22,7 +23,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use tuntrail::{
     clock::{Clock, ManualClock},
-    flow::{Counts, FlowConfig, FlowCounter, FlowLogger, Layer, RecordSink},
+    flow::{Counts, FlowConfig, FlowCounter, FlowLogger, Layer, LifecycleConfig, RecordSink},
     hook::{ConnectionCounter, Direction, Protocol},
     packet::Header,
 };
@@ -164,11 +165,37 @@ fn counter(criterion: &mut Criterion) {
     }
 }
 
+fn lifecycle(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("lifecycle");
+    for (family, v6) in [("v4", false), ("v6", true)] {
+        for flows in [100, 10_000] {
+            let traffic = Traffic::new(flows, v6, true);
+            for (name, lifecycle) in [("off", None), ("on", Some(LifecycleConfig::default()))] {
+                let id = BenchmarkId::new(format!("{family} {name}"), flows);
+                group.bench_function(id, |bencher| {
+                    let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+                    let config = FlowConfig { lifecycle, ..FlowConfig::default() };
+                    let logger = FlowLogger::start(config, Arc::new(clock.clone()), Box::new(Nowhere));
+                    let logger = logger.expect("the default configuration is valid");
+                    let mut counter: FlowCounter = logger.counter(Layer::Virtual);
+                    let now = clock.now();
+                    let mut count = |number| {
+                        let (packet, direction) = traffic.draw(number);
+                        counter.count_packet(now, black_box(packet), direction);
+                    };
+                    (0..DRAWS as u64).for_each(&mut count);
+                    bencher.iter_custom(|packets| time(packets, &mut count));
+                });
+            }
+        }
+    }
+}
+
 fn time(packets: u64, count: &mut impl FnMut(u64)) -> Duration {
     let started = Stopwatch::now();
     (0..packets).for_each(count);
     started.elapsed()
 }
 
-criterion_group!(benches, counter);
+criterion_group!(benches, counter, lifecycle);
 criterion_main!(benches);

@@ -101,6 +101,11 @@ pub trait ConnectionCounter: Send {
         self.count(now, &connection, 1, packet.len() as u64, direction);
     }
 
+    /// Tells which path the packets that follow take outside the tunnel: from `local`, where the tunnel knows it, to the
+    /// peer's endpoint `remote`. A tunnel that knows paths calls this before the first packet and whenever a packet
+    /// takes another path than the one before it, so not for each packet.
+    fn path(&mut self, _now: Instant, _local: Option<SocketAddr>, _remote: SocketAddr) {}
+
     /// When [`Self::handle_deadline`] must be called, or `None` while there is nothing to do.
     fn next_deadline(&self) -> Option<Instant> {
         None

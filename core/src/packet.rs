@@ -129,6 +129,21 @@ impl Header {
         Connection { protocol: self.protocol, src, dst }
     }
 
+    /// The identifier of an ICMP or ICMPv6 echo request or reply. `packet` is what the header was decoded from.
+    #[must_use]
+    pub fn echo_id(&self, packet: &[u8]) -> Option<u16> {
+        let (start, echo) = match (self.addresses, self.protocol) {
+            (Addresses::V4 { .. }, Protocol::ICMPV4) => (usize::from(packet.first()? & 0x0f) * 4, [8, 0]),
+            (Addresses::V6 { .. }, Protocol::ICMPV6) if *packet.get(6)? == IPV6_FRAGMENT => {
+                (IPV6_HEADER + IPV6_FRAGMENT_HEADER, [128, 129])
+            }
+            (Addresses::V6 { .. }, Protocol::ICMPV6) => (IPV6_HEADER, [128, 129]),
+            _ => return None,
+        };
+        let &[kind, _, _, _, high, low, ..] = packet.get(start..)?.first_chunk::<8>()?;
+        echo.contains(&kind).then(|| u16::from_be_bytes([high, low]))
+    }
+
     #[inline]
     fn parse_v4(packet: &[u8]) -> Self {
         let Some(ip) = packet.first_chunk::<IPV4_HEADER>() else {
@@ -309,6 +324,36 @@ mod tests {
         assert_eq!(connection.dst, "10.0.0.0:1".parse().ok());
     }
 
+    #[test]
+    fn only_echoes_have_an_identifier() {
+        let id = |packet: &[u8]| Header::parse(packet).echo_id(packet);
+        let v4 = |kind, options: u8, len: u8| {
+            let header_len = 20 + options;
+            let mut packet = vec![0x40 | (header_len / 4), 0, 0, header_len + len, 0, 0, 0, 0, 64, 1, 0, 0];
+            packet.resize(usize::from(header_len), 1);
+            packet.extend(&[kind, 0, 0, 0, 0xab, 0xcd, 0, 1][..usize::from(len)]);
+            id(&packet)
+        };
+        let v6 = |kind, next_header| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 16, next_header, 64];
+            packet.extend([0; 32]);
+            if next_header == IPV6_FRAGMENT {
+                packet.extend([58, 0, 0, 1, 0, 0, 0, 9]);
+            }
+            packet.extend([kind, 0, 0, 0, 0xab, 0xcd, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+            id(&packet)
+        };
+        assert_eq!([8, 0].map(|kind| v4(kind, 0, 8)), [Some(0xabcd); 2]);
+        assert_eq!(v4(8, 12, 8), Some(0xabcd), "after options");
+        assert_eq!([3, 11, 128].map(|kind| v4(kind, 0, 8)), [None; 3]);
+        assert_eq!(v4(8, 0, 7), None, "cut");
+        assert_eq!([128, 129].map(|kind| v6(kind, 58)), [Some(0xabcd); 2]);
+        assert_eq!(v6(128, IPV6_FRAGMENT), Some(0xabcd), "first fragment");
+        assert_eq!([1, 8, 135].map(|kind| v6(kind, 58)), [None; 3]);
+        assert_eq!(v6(8, 1), None, "ICMP for IPv4 has no place in IPv6");
+        assert_eq!(id(&[]), None);
+    }
+
     proptest! {
         /// A second opinion on packets without damage: TCP and UDP over IPv4 with options and over IPv6.
         #[test]
@@ -382,6 +427,7 @@ mod tests {
         fn any_bytes_are_decoded_without_panic(packet in prop::collection::vec(any::<u8>(), 0..120)) {
             let header = Header::parse(&packet);
             prop_assert!(usize::from(header.payload_len) <= packet.len());
+            prop_assert!(header.echo_id(&packet).is_none() || packet.len() >= 28);
         }
     }
 }

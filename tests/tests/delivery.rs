@@ -134,7 +134,7 @@ fn nothing_is_sent_unless_somebody_asks_also_after_a_restart_with_leftovers() {
         app.record(round, 100);
         let report = app.client.shutdown();
         assert_eq!(report.error, None);
-        assert_eq!(report.stats.store.unwrap().appended, 1);
+        assert_eq!(report.stats.store.unwrap().appended(), 1);
     }
     assert_eq!(server.stats().requests, 0);
 

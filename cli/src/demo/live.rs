@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use tuntrail::{
     flow::{ConnectionCounts, Message},
     hook::Protocol,
@@ -141,14 +140,10 @@ impl LiveTable {
             let bytes = |row: &Row| row.tx_bytes + row.rx_bytes;
             bytes(b.1).cmp(&bytes(a.1)).then_with(|| (a.0.0, a.0.2, a.0.3).cmp(&(b.0.0, b.0.2, b.0.3)))
         });
-        let mut table = Table::new();
-        table
-            .load_preset(UTF8_HORIZONTAL_ONLY)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(["class", "proto", "phone's side", "other side", "packets", "sent", "received", ""]);
-        for ((class, protocol, src, dst), row) in rows.iter().take(ROWS_SHOWN) {
+        let shown = rows.iter().take(ROWS_SHOWN).map(|((class, protocol, src, dst), row)| {
             let protocol = if *protocol == Protocol::UNKNOWN { "-".to_owned() } else { protocol.to_string() };
-            table.add_row([
+            [
+                if row.last_record == self.records { "*" } else { "" }.to_owned(),
                 (*class).to_owned(),
                 protocol,
                 endpoint(*src),
@@ -156,18 +151,14 @@ impl LiveTable {
                 row.packets.to_string(),
                 text::bytes(row.tx_bytes),
                 text::bytes(row.rx_bytes),
-                if row.last_record == self.records { "active" } else { "" }.to_owned(),
-            ]);
-        }
-        for column in 4..=6 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
+            ]
+        });
+        let header = ["", "class", "proto", "src", "dst", "packets", "sent", "received"];
+        let table = text::table(header, shown.collect(), 5);
         let elapsed = self.started.elapsed().min(self.traffic_for);
         let more = rows.len().saturating_sub(ROWS_SHOWN);
         format!(
-            "{} of {}, record {}, {} flows\n{table}{}",
+            "{} of {}, record {} of the phone, {} flows (* in this record)\n{table}{}",
             text::seconds(elapsed),
             text::seconds(self.traffic_for),
             self.records,

@@ -46,7 +46,8 @@ pub(crate) struct Arguments {
     /// Print the summary as one JSON object and nothing else.
     #[arg(long)]
     json: bool,
-    /// Keep the records of both nodes and the server's database in this directory, which must be empty or new.
+    /// Keep both nodes' records, as they were on disk before the upload, and the server's database in this directory, which
+    /// must be empty or new.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Seconds of traffic.
@@ -82,15 +83,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let started = Instant::now();
     let display = Display::detect(arguments.json);
     let scratch = tempfile::tempdir()?;
-    let directory = match &arguments.keep {
-        Some(directory) => empty_directory(directory)?,
-        None => scratch.path(),
-    };
+    let directory = scratch.path();
+    let keep = arguments.keep.as_deref().map(empty_directory).transpose()?;
     let mut site = site(arguments.tun)?;
-    let database = match arguments.keep {
-        Some(_) => Database::File(directory.join("server.sqlite")),
-        None => Database::Memory,
-    };
+    let database = keep.map_or(Database::Memory, |keep| Database::File(keep.join("server.sqlite")));
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut server = Server::start(ServerConfig { listen, database, ..ServerConfig::default() })?;
 
@@ -108,7 +104,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     make_traffic(site.network()?, &phone, Duration::from_secs(arguments.seconds), display, &tally)?;
 
     let nodes = [phone, router];
-    nodes.iter().for_each(Node::stop_tunnel);
+    nodes.iter().try_for_each(Node::down)?;
+    if let Some(keep) = keep {
+        nodes.iter().try_for_each(|node| node.copy_records_to(keep))?;
+    }
     let mut uploads = Vec::new();
     let bytes_on_disk = nodes.iter().map(Node::disk_bytes).sum();
     for node in &nodes {
@@ -138,13 +137,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         bytes_on_disk,
         uploads: uploads.iter().map(|report| report.attempts).sum(),
         upload_bytes: uploads.iter().map(|report| report.sent_bytes).sum(),
-        records_received: received.records(),
+        records_received: received.records().total(),
+        records: received.records(),
+        unbalanced_flows: received.unbalanced_flows(),
         duplicates: stats.duplicates,
         records_waiting: waiting,
         records_dropped: dropped,
-        records_lost: written.saturating_sub(received.records() + waiting + dropped),
+        records_lost: written.saturating_sub(received.records().total() + waiting + dropped),
         exit_rows: received.exit_rows_of_phone(),
-        kept_in: arguments.keep.as_ref().map(|directory| directory.display().to_string()),
+        sessions: received.sessions().to_vec(),
+        kept_in: keep.map(|keep| keep.display().to_string()),
     };
     let problems = summary.problems();
     summary.ok = problems.is_empty();

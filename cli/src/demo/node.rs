@@ -1,16 +1,17 @@
 //! One node of the demo: a client with its store, and a tunnel.
 
 use std::{
+    fs, io,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tuntrail::{
-    client::{Client, ClientConfig},
+    client::{Client, ClientConfig, Collections},
     consent::Consent,
-    flow::Message,
+    flow::{LifecycleConfig, Message, session::SessionConfig},
     tunnel::{Config, TunDevice, TunnelOptions},
     upload::{UploadOptions, UploadReport},
 };
@@ -24,6 +25,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// A running node.
 pub(super) struct Node {
     role: Role,
+    directory: PathBuf,
     client: Client,
 }
 
@@ -39,13 +41,16 @@ pub(super) struct NodeResult {
 
 impl Node {
     pub(super) fn start(role: Role, directory: &Path, server: &str) -> Result<Self, CommandError> {
-        let mut config = ClientConfig::new(directory.join(role.name()), server)?;
+        let directory = directory.join(role.name());
+        let mut config = ClientConfig::new(&directory, server)?;
         config.consent = Consent::Granted;
         config.flow.window = WINDOW;
-        config.collection = COLLECTION.parse()?;
+        config.flow.lifecycle = Some(LifecycleConfig::default());
+        config.sessions = Some(SessionConfig { rules: role.resources(), ..SessionConfig::default() });
+        config.collections = Collections::of_host(SERVER)?;
         let client = Client::start(config)?;
         client.set_network(role.network_map()?, role.routes())?;
-        Ok(Self { role, client })
+        Ok(Self { role, directory, client })
     }
 
     pub(super) fn up(&self, config: Config, device: TunDevice) -> Result<(), CommandError> {
@@ -66,12 +71,20 @@ impl Node {
         Ok(self.client.set_observer(observer)?)
     }
 
-    pub(super) fn stop_tunnel(&self) {
+    /// Stops the tunnel and puts everything recorded on disk.
+    pub(super) fn down(&self) -> Result<(), CommandError> {
         self.client.stop_tunnel();
+        Ok(self.client.flush()?)
+    }
+
+    /// Copies the records, as they are before the upload, to a directory named after the node below `place`. They can be
+    /// read, and uploaded again, from there.
+    pub(super) fn copy_records_to(&self, place: &Path) -> io::Result<()> {
+        copy_files(&self.directory, &place.join(self.role.name()))
     }
 
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.client.stats().store.map_or(0, |store| store.disk_bytes)
+        self.client.stats().store.map_or(0, |store| store.disk_bytes())
     }
 
     /// Sends everything, with a progress bar on a terminal.
@@ -108,11 +121,26 @@ impl Node {
         let (tunnel, store) = (stats.tunnel.unwrap_or_default(), stats.store.unwrap_or_default());
         NodeResult {
             carried_bytes: tunnel.carried.tx_bytes + tunnel.carried.rx_bytes,
-            written: store.appended,
-            dropped: store.dropped.total().records,
+            written: store.appended(),
+            dropped: store.dropped(),
         }
     }
 }
 
-/// The collection that both nodes' records go to.
-pub(super) const COLLECTION: &str = "tailtraffic.log.demo.example";
+/// Names the collections that both nodes' records go to.
+pub(super) const SERVER: &str = "demo.example";
+
+/// Copies the directory with all below it.
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
-use tuntrail::flow::ConnectionCounts;
+use tuntrail::flow::{ConnectionCounts, session::AccessSession};
 
 use super::live::endpoint;
 use crate::text;
@@ -16,6 +15,23 @@ pub(super) struct PerClass {
     pub(super) subnet: u64,
     pub(super) exit: u64,
     pub(super) physical: u64,
+}
+
+/// Records by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Records {
+    /// One per window.
+    pub(super) windows: u64,
+    /// A flow's beginning or end.
+    pub(super) flow_events: u64,
+    /// Access sessions.
+    pub(super) sessions: u64,
+}
+
+impl Records {
+    pub(super) fn total(self) -> u64 {
+        self.windows + self.flow_events + self.sessions
+    }
 }
 
 /// The result of the demo. Bytes are bytes; counts cover both nodes.
@@ -47,6 +63,10 @@ pub(super) struct Summary {
     /// Size of the request bodies as sent, compressed.
     pub(super) upload_bytes: u64,
     pub(super) records_received: u64,
+    /// Which kinds these are of.
+    pub(super) records: Records,
+    /// Flows whose beginning or end did not arrive.
+    pub(super) unbalanced_flows: u64,
     pub(super) duplicates: u64,
     /// Still on disk after the upload.
     pub(super) records_waiting: u64,
@@ -56,6 +76,8 @@ pub(super) struct Summary {
     pub(super) records_lost: u64,
     /// The exit traffic of the phone as the server knows it.
     pub(super) exit_rows: Vec<ConnectionCounts>,
+    /// The phone's use of resources, as the server knows it.
+    pub(super) sessions: Vec<AccessSession>,
     /// Where the store was kept, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kept_in: Option<String>,
@@ -78,6 +100,14 @@ impl Summary {
             format!("{} bytes were carried, but {} counted", self.carried_bytes, self.counted_bytes),
         );
         let PerClass { r#virtual, subnet, exit, physical } = self.flows;
+        check(
+            self.unbalanced_flows == 0,
+            format!("{} flows have no beginning or no end", self.unbalanced_flows),
+        );
+        let Records { windows, flow_events, sessions } = self.records;
+        for (kind, records) in [("window", windows), ("flow", flow_events), ("session", sessions)] {
+            check(records > 0, format!("no {kind} record arrived at the server"));
+        }
         for (class, flows) in
             [("virtual", r#virtual), ("subnet", subnet), ("exit", exit), ("physical", physical)]
         {
@@ -86,6 +116,9 @@ impl Summary {
         problems
     }
 }
+
+/// A glimpse is enough.
+const SESSIONS_SHOWN: usize = 5;
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,38 +152,50 @@ impl fmt::Display for Summary {
         line("records written", self.records_written.to_string())?;
         line("bytes on disk", text::bytes(self.bytes_on_disk))?;
         line("uploads", format!("{} ({} compressed)", self.uploads, text::bytes(self.upload_bytes)))?;
-        line("records received", format!("{} ({} duplicates)", self.records_received, self.duplicates))?;
+        let Records { windows, flow_events, sessions } = self.records;
+        line(
+            "records received",
+            format!(
+                "{}: {windows} windows, {flow_events} flow events, {sessions} sessions ({} duplicates)",
+                self.records_received, self.duplicates
+            ),
+        )?;
         line("records lost", self.records_lost.to_string())?;
         if let Some(place) = &self.kept_in {
-            line("store kept in", place.clone())?;
+            line("records kept in", place.clone())?;
         }
+        writeln!(f)?;
+        writeln!(f, "Who used which resource ({SESSIONS_SHOWN} of {} sessions):", self.sessions.len())?;
+        let rows = self.sessions.iter().take(SESSIONS_SHOWN).map(|session| {
+            [
+                session.resource_id.0.to_string(),
+                session.protocol.to_string(),
+                session.source_addr.to_string(),
+                session.dest_addr.to_string(),
+                session.connections().to_string(),
+                session.bytes_tx.to_string(),
+                session.bytes_rx.to_string(),
+            ]
+        });
+        let header = ["resource", "proto", "source", "destination", "connections", "sent", "received"];
+        writeln!(f, "{}", text::table(header, rows.collect(), 4))?;
         writeln!(f)?;
         writeln!(
             f,
             "All that is known of the phone's exit traffic (destination, port and protocol are never recorded):"
         )?;
-        let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
-            "phone's side",
-            "other side",
-            "packets sent",
-            "received",
-            "bytes sent",
-            "received",
-        ]);
-        for row in &self.exit_rows {
-            table.add_row([
+        let rows = self.exit_rows.iter().map(|row| {
+            [
                 endpoint(row.src),
                 endpoint(row.dst),
                 row.counts.tx_packets.to_string(),
                 row.counts.rx_packets.to_string(),
                 row.counts.tx_bytes.to_string(),
                 row.counts.rx_bytes.to_string(),
-            ]);
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+            ]
+        });
+        let header = ["src", "dst", "packets sent", "packets received", "bytes sent", "bytes received"];
+        let table = text::table(header, rows.collect(), 2);
         writeln!(f, "{table}")
     }
 }
@@ -176,11 +221,14 @@ mod tests {
             uploads: 1,
             upload_bytes: 300,
             records_received: 5,
+            records: Records { windows: 2, flow_events: 2, sessions: 1 },
+            unbalanced_flows: 0,
             duplicates: 0,
             records_waiting: 0,
             records_dropped: 0,
             records_lost: 0,
             exit_rows: Vec::new(),
+            sessions: Vec::new(),
             kept_in: None,
         }
     }

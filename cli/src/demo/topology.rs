@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use tuntrail::{
+    flow::session::{ResourceId, ResourceRule},
+    hook::Protocol,
     netmap::{NetworkMap, NetworkMapError, Node, NodeId, Routes},
     tunnel::{self, PeerConfig, PrivateKey},
 };
@@ -55,7 +57,10 @@ impl Role {
     /// What is sent into the tunnel, that is to the other node.
     pub(super) fn allowed_ips(self) -> Vec<IpNet> {
         match self {
-            Self::Phone => default_routes(),
+            // The router's own address comes first: it names the router in physical traffic.
+            Self::Phone => {
+                Self::Router.own_prefixes().into_iter().chain([OFFICE]).chain(default_routes()).collect()
+            }
             Self::Router => Self::Phone.own_prefixes(),
         }
     }
@@ -65,6 +70,23 @@ impl Role {
         match self {
             Self::Phone => "n1DEMO",
             Self::Router => "n2DEMO",
+        }
+    }
+
+    /// What counts as a resource: its use by the phone is recorded as access sessions.
+    pub(super) fn resources(self) -> Vec<ResourceRule> {
+        let rule = |id, prefix, port: u16| ResourceRule {
+            id: Some(ResourceId(id)),
+            prefixes: vec![prefix],
+            ports: vec![port..=port],
+            protocol: Some(Protocol::TCP),
+        };
+        match self {
+            Self::Phone => {
+                let website = IpNet::from(IpAddr::V4(Self::Router.addresses().0));
+                vec![rule(1, website, 443), rule(2, OFFICE, 22)]
+            }
+            Self::Router => Vec::new(),
         }
     }
 
@@ -91,16 +113,11 @@ impl Role {
 
     /// Which destinations are routed: the phone sends the subnet and the Internet to the router, the router serves them.
     pub(super) fn routes(self) -> Routes {
-        let mut routes = self.other().own_prefixes();
-        let mut served = Vec::new();
-        match self {
-            Self::Phone => {
-                routes.push(OFFICE);
-                routes.extend(default_routes());
-            }
-            Self::Router => served.push(OFFICE),
-        }
-        Routes::new(self.own_prefixes(), routes, served)
+        let served = match self {
+            Self::Phone => None,
+            Self::Router => Some(OFFICE),
+        };
+        Routes::new(self.own_prefixes(), self.allowed_ips(), served)
     }
 }
 

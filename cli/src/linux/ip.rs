@@ -11,16 +11,16 @@ use super::LinuxError;
 
 /// Runs `ip`.
 #[derive(Debug, Clone)]
-pub(super) struct Ip {
+pub(crate) struct Ip {
     program: &'static str,
 }
 
 impl Ip {
     /// The `ip` in the search path.
-    pub(super) const SYSTEM: Self = Self { program: "ip" };
+    pub(crate) const SYSTEM: Self = Self { program: "ip" };
 
     /// Runs `ip` with these arguments and returns what it printed.
-    pub(super) fn run(&self, arguments: &[&str]) -> Result<String, LinuxError> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String, LinuxError> {
         let output = Command::new(self.program).args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => LinuxError::IpMissing { program: self.program.to_owned() },

@@ -4,7 +4,7 @@
 //! that ends with its owner, and [`route::Routes`] undoes what it did.
 
 mod error;
-mod ip;
+pub(crate) mod ip;
 pub(crate) mod netns;
 pub(crate) mod route;
 pub(crate) mod tun;
@@ -12,11 +12,11 @@ pub(crate) mod tun;
 pub(crate) use error::LinuxError;
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use super::netns::Namespace;
 
     /// A namespace to test in, or `None`, with a word about why, where the system doesn't allow one.
-    pub(super) fn namespace_or_skip() -> Option<Namespace> {
+    pub(crate) fn namespace_or_skip() -> Option<Namespace> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: network namespaces need root");
             return None;

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     clock::{SharedClock, SystemClock},
     consent::Consent,
-    flow::FlowConfig,
+    flow::{FlowConfig, session::SessionConfig},
     store::{Role, StreamConfig},
     upload::{Collection, ConfigError, PrivateId, UploadConfig},
 };
@@ -22,13 +22,16 @@ pub struct ClientConfig {
     pub role: Role,
     /// What the user agreed to. Default: [`Consent::Unknown`], which records nothing.
     pub consent: Consent,
-    /// What flow records hold and how often they are made.
+    /// What the records of windows hold and how often they are made; with `lifecycle`, the events of single flows are
+    /// recorded, too. Default: windows only.
     pub flow: FlowConfig,
-    /// Disk budget of the flow log in bytes, at least 1 MiB. Default: 5 MiB, which hold at least 25 MiB of records.
+    /// Which flows are recorded as access sessions of which resource. Default: none.
+    pub sessions: Option<SessionConfig>,
+    /// Disk budget in bytes of each kind of record, at least 1 MiB. Default: 5 MiB, which hold about 25 MiB of records.
     pub max_disk_bytes: u64,
-    /// Name of the flow log at the server. Default: `tailtraffic.log.` followed by the host of the base URL.
-    pub collection: Collection,
-    /// Names this device's log at the server and allows writing to it. `None`: made at random at the first start and kept
+    /// Names of the kinds of records at the server.
+    pub collections: Collections,
+    /// Names this device's logs at the server and allows writing to them. `None`: made at random at the first start and kept
     /// in `directory`; a new one after consent was withdrawn.
     pub private_id: Option<PrivateId>,
     /// A second log that the server copies every record to, for example one for all devices of an organisation.
@@ -52,8 +55,9 @@ impl ClientConfig {
             role: Role::Extension,
             consent: Consent::default(),
             flow: FlowConfig::default(),
+            sessions: None,
             max_disk_bytes: StreamConfig::DEFAULT_MAX_DISK_BYTES,
-            collection: default_collection(upload.host()).parse()?,
+            collections: Collections::of_host(upload.host())?,
             private_id: None,
             copy_id: None,
             upload,
@@ -62,14 +66,35 @@ impl ClientConfig {
     }
 }
 
-/// An IPv6 address has characters that a collection's name can't have.
-fn default_collection(host: &str) -> String {
-    let host: String = host
-        .trim_matches(['[', ']'])
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' })
-        .collect();
-    format!("tailtraffic.log.{host}")
+/// What the server calls each kind of record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collections {
+    /// Records of windows. Default: `tailtraffic.log.` followed by the host of the base URL.
+    pub windows: Collection,
+    /// Events of single flows. Default: `flows.log.` and the host.
+    pub flows: Collection,
+    /// Access sessions. Default: `sessions.log.` and the host.
+    pub sessions: Collection,
+}
+
+impl Collections {
+    /// The default names for a server: a domain name or an address.
+    ///
+    /// # Errors
+    /// [`ConfigError::Collection`] if no name can be made of the host.
+    pub fn of_host(host: &str) -> Result<Self, ConfigError> {
+        // An IPv6 address has characters that a collection's name can't have.
+        let host: String = host
+            .trim_matches(['[', ']'])
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' })
+            .collect();
+        Ok(Self {
+            windows: format!("tailtraffic.log.{host}").parse()?,
+            flows: format!("flows.log.{host}").parse()?,
+            sessions: format!("sessions.log.{host}").parse()?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +108,7 @@ mod tests {
             ("http://127.0.0.1:8765", "tailtraffic.log.127.0.0.1"),
             ("http://[::1]:8765", "tailtraffic.log.--1"),
         ] {
-            assert_eq!(ClientConfig::new("/unused", url).unwrap().collection.as_str(), collection);
+            assert_eq!(ClientConfig::new("/unused", url).unwrap().collections.windows.as_str(), collection);
         }
         assert!(
             ClientConfig::new("/unused", "http://logs.example.com").is_err(),

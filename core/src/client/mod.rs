@@ -18,13 +18,19 @@ use std::{
 
 use thiserror::Error;
 
-pub use self::config::ClientConfig;
 use self::recording::Recording;
+pub use self::{
+    config::{ClientConfig, Collections},
+    recording::StoreStats,
+};
 use crate::{
     consent::Consent,
-    flow::{ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message},
+    flow::{
+        ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message,
+        session::{SessionConfig, SessionConfigError, SessionStats},
+    },
     netmap::{NetworkMap, Routes},
-    store::{StoreError, StreamStats},
+    store::StoreError,
     tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
     upload::{self, IdError, UploadOptions, UploadTicket},
 };
@@ -42,6 +48,9 @@ pub enum ClientError {
     /// The settings of flow records are not usable.
     #[error(transparent)]
     Flow(#[from] FlowConfigError),
+    /// The settings of access sessions are not usable.
+    #[error(transparent)]
+    Session(#[from] SessionConfigError),
     /// The system gives no random numbers for a log ID.
     #[error("can't make a log ID: {0}")]
     Id(#[from] IdError),
@@ -68,8 +77,10 @@ pub enum ClientError {
 pub struct ClientStats {
     /// Flow records; `None` without consent.
     pub flows: Option<FlowStats>,
-    /// The flow log on disk; `None` without consent.
-    pub store: Option<StreamStats>,
+    /// Access sessions; `None` without consent or without sessions in the configuration.
+    pub sessions: Option<SessionStats>,
+    /// The records on disk; `None` without consent.
+    pub store: Option<StoreStats>,
     /// The running tunnel, or the last one.
     pub tunnel: Option<TunnelStats>,
 }
@@ -125,6 +136,7 @@ impl Client {
             config,
         };
         client.config.flow.check()?;
+        client.config.sessions.as_ref().map_or(Ok(()), SessionConfig::check)?;
         client.set_consent(client.config.consent)?;
         Ok(client)
     }
@@ -242,6 +254,20 @@ impl Client {
         Ok(())
     }
 
+    /// Closes the open window and gives everything recorded so far to the disk: for the moments after which the
+    /// process may be killed, such as going to the background. Waits for the disk; does nothing without consent.
+    ///
+    /// # Errors
+    /// When the disk does not take the records; they are kept in memory as far as there is room.
+    pub fn flush(&self) -> Result<(), ClientError> {
+        let state = self.lock()?;
+        let Some(recording) = &state.recording else {
+            return Ok(());
+        };
+        state.close_window(recording);
+        Ok(recording.flush_store()?)
+    }
+
     /// Closes the open window, puts everything recorded so far on disk, and sends it. `reason` goes to our own logs.
     /// Returns when sending has begun; wait on the ticket for the report. A pass that runs already is joined.
     ///
@@ -258,11 +284,7 @@ impl Client {
     pub fn upload_with(&self, reason: &str, options: UploadOptions) -> Result<UploadTicket, ClientError> {
         let state = self.lock()?;
         let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
-        if let Some(tunnel) = &state.tunnel {
-            // A tunnel that has ended by itself has flushed its counters.
-            let _ = tunnel.flush_counters();
-        }
-        recording.flush();
+        state.close_window(recording);
         Ok(recording.upload(reason, options))
     }
 
@@ -330,6 +352,15 @@ impl State {
         self.recording.take()
     }
 
+    /// Everything our tunnel counted so far is in the store's queue afterwards.
+    fn close_window(&self, recording: &Recording) {
+        if let Some(tunnel) = &self.tunnel {
+            // A tunnel that has ended by itself has flushed its counters.
+            let _ = tunnel.flush_counters();
+        }
+        recording.close_windows();
+    }
+
     fn stop_tunnel(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
             tunnel.stop();
@@ -340,6 +371,7 @@ impl State {
     fn stats(&self) -> ClientStats {
         ClientStats {
             flows: self.recording.as_ref().map(Recording::flow_stats),
+            sessions: self.recording.as_ref().and_then(Recording::session_stats),
             store: self.recording.as_ref().map(Recording::store_stats),
             tunnel: self.tunnel.as_ref().map(Tunnel::stats).or_else(|| self.last_tunnel.clone()),
         }

@@ -1,4 +1,4 @@
-//! What exists only under consent: the flow logger, the store behind it, and the uploader behind that.
+//! What exists only under consent: the flow and session loggers, the store behind them, and the uploader behind that.
 
 use std::sync::Arc;
 
@@ -8,20 +8,71 @@ use tracing::debug;
 use super::{ClientConfig, ClientError, ClientStats, Observer, State, identity};
 use crate::{
     clock::SharedClock,
-    flow::{ExitFlows, FlowCounter, FlowLogger, FlowStats, Layer, RecordSink},
+    flow::{
+        ExitFlows, FlowCounter, FlowLogger, FlowStats, Layer, LifecycleConfig, RecordSink,
+        session::{SessionConfig, SessionLogger, SessionRecords, SessionStats},
+    },
     netmap::{NetworkMap, Routes},
     store::{Store, StoreConfig, StoreError, StreamConfig, StreamHandle, StreamName, StreamStats},
-    upload::{Envelope, UploadOptions, UploadStream, UploadTicket, Uploader, encode_trusted_object},
+    upload::{
+        Collection, Envelope, UploadOptions, UploadStream, UploadTicket, Uploader, encode_trusted_object,
+    },
 };
 
-/// Directory name of the flow log.
-const STREAM: &str = "netlog";
+/// Directory names of the kinds of records.
+const WINDOWS: &str = "netlog";
+const FLOWS: &str = "flowlog";
+const SESSIONS: &str = "sessions";
 
 pub(super) struct Recording {
     logger: FlowLogger,
+    sessions: Option<Arc<SessionLogger>>,
     uploader: Uploader,
-    stream: StreamHandle,
+    streams: Streams,
     store: Store,
+}
+
+/// The store's streams. All of them exist, whatever is being recorded, so that records of an earlier configuration are
+/// sent, counted and, if consent is withdrawn, deleted.
+struct Streams {
+    windows: StreamHandle,
+    flows: StreamHandle,
+    sessions: StreamHandle,
+}
+
+/// The figures of each kind of record on disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreStats {
+    /// Records of windows.
+    pub windows: StreamStats,
+    /// Events of single flows.
+    pub flows: StreamStats,
+    /// Access sessions.
+    pub sessions: StreamStats,
+}
+
+impl StoreStats {
+    /// Records that were taken for writing.
+    #[must_use]
+    pub fn appended(&self) -> u64 {
+        self.all().map(|stream| stream.appended).sum()
+    }
+
+    /// Records given up, of this and of earlier processes; each is in a drop report.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.all().map(|stream| stream.dropped.total().records).sum()
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.all().map(|stream| stream.disk_bytes).sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &StreamStats> {
+        [&self.windows, &self.flows, &self.sessions].into_iter()
+    }
 }
 
 impl Recording {
@@ -30,18 +81,44 @@ impl Recording {
             Some(id) => id.clone(),
             None => identity::load_or_create(&config.directory)?,
         };
-        let (store, stream) = open_store(config)?;
-        let mut upload_stream = UploadStream::new(stream.clone(), config.collection.clone(), private_id);
-        if let Some(copy) = &config.copy_id {
-            upload_stream = upload_stream.with_copy_to(copy.clone());
-        }
-        let uploader =
-            Uploader::start(config.upload.clone(), vec![upload_stream], SharedClock::clone(&config.clock))?;
-        let sink = StoreSink { stream: stream.clone(), entry: Vec::new() };
+        let (store, streams) = open_store(config)?;
+        let upload = |stream: &StreamHandle, collection: &Collection| {
+            let stream = UploadStream::new(stream.clone(), collection.clone(), private_id.clone());
+            match &config.copy_id {
+                Some(copy) => stream.with_copy_to(copy.clone()),
+                None => stream,
+            }
+        };
+        let uploader = Uploader::start(
+            config.upload.clone(),
+            vec![
+                upload(&streams.windows, &config.collections.windows),
+                upload(&streams.flows, &config.collections.flows),
+                upload(&streams.sessions, &config.collections.sessions),
+            ],
+            SharedClock::clone(&config.clock),
+        )?;
+        let sessions = config.sessions.as_ref().map(|sessions| start_sessions(config, sessions, &streams));
+        let sessions = sessions.transpose()?.map(Arc::new);
+
         let mut flow = config.flow;
         flow.exit_flows = state.exit_flows;
-        let logger = FlowLogger::start(flow, SharedClock::clone(&config.clock), Box::new(sink))?;
-        let recording = Self { logger, uploader, stream, store };
+        let flow_sink = flow.lifecycle.map(|_| StoreSink::boxed(&streams.flows));
+        if sessions.is_some() {
+            // Sessions are made of flows, whether or not these are recorded themselves.
+            flow.lifecycle.get_or_insert_with(LifecycleConfig::default);
+        }
+        let logger = FlowLogger::start_with_flows(
+            flow,
+            SharedClock::clone(&config.clock),
+            StoreSink::boxed(&streams.windows),
+            flow_sink,
+        )?;
+        if let Some(sessions) = &sessions {
+            let sessions = Arc::clone(sessions);
+            logger.set_flow_observer(Some(Box::new(move |event| sessions.observe_flow(event))));
+        }
+        let recording = Self { logger, sessions, uploader, streams, store };
         recording.set_network(state.network.0.clone(), state.network.1.clone());
         if let Some(observer) = &state.observer {
             recording.set_observer(Arc::clone(observer));
@@ -65,9 +142,19 @@ impl Recording {
         self.logger.set_observer(Some(Box::new(move |message| observer(message))));
     }
 
-    /// Everything handed over by counters is in the store afterwards.
-    pub(super) fn flush(&self) {
+    /// Everything that counters handed over, and every session that has ended, is in the store's queue afterwards.
+    pub(super) fn close_windows(&self) {
         self.logger.flush();
+        if let Some(sessions) = &self.sessions {
+            // The store takes every batch, and accounts for its own losses.
+            let _ = sessions.flush();
+        }
+    }
+
+    /// Everything in the store's queue is given to the disk afterwards.
+    pub(super) fn flush_store(&self) -> Result<(), StoreError> {
+        let Streams { windows, flows, sessions } = &self.streams;
+        windows.flush().and(flows.flush()).and(sessions.flush())
     }
 
     pub(super) fn upload(&self, reason: &str, options: UploadOptions) -> UploadTicket {
@@ -78,8 +165,13 @@ impl Recording {
         self.logger.stats()
     }
 
-    pub(super) fn store_stats(&self) -> StreamStats {
-        self.stream.stats()
+    pub(super) fn session_stats(&self) -> Option<SessionStats> {
+        self.sessions.as_ref().map(|sessions| sessions.stats())
+    }
+
+    pub(super) fn store_stats(&self) -> StoreStats {
+        let Streams { windows, flows, sessions } = &self.streams;
+        StoreStats { windows: windows.stats(), flows: flows.stats(), sessions: sessions.stats() }
     }
 
     /// Ends recording; what was recorded stays on disk.
@@ -89,18 +181,20 @@ impl Recording {
 
     /// Ends recording and fills in the last counts.
     pub(super) fn finish(self, stats: &mut ClientStats) -> Result<(), StoreError> {
-        self.logger.shutdown();
+        self.end_loggers();
+        let flushed = self.flush_store();
+        stats.flows = Some(self.flow_stats());
+        stats.sessions = self.session_stats();
+        stats.store = Some(self.store_stats());
         drop(self.uploader);
-        let flushed = self.stream.flush();
-        stats.flows = Some(self.logger.stats());
-        stats.store = Some(self.stream.stats());
         flushed.and(self.store.shutdown())
     }
 
     /// Ends recording and deletes all of it.
     pub(super) fn delete(self, config: &ClientConfig) -> Result<(), ClientError> {
+        self.uploader.cancel();
+        self.end_loggers();
         drop(self.uploader);
-        self.logger.shutdown();
         self.store.destroy()?;
         Ok(identity::delete(&config.directory)?)
     }
@@ -114,27 +208,56 @@ impl Recording {
         }
         Ok(())
     }
+
+    /// Flows end before the sessions that are made of them.
+    fn end_loggers(&self) {
+        self.logger.shutdown();
+        if let Some(sessions) = &self.sessions {
+            // The store takes every batch, and accounts for its own losses.
+            let _ = sessions.shutdown();
+        }
+    }
 }
 
-fn open_store(config: &ClientConfig) -> Result<(Store, StreamHandle), StoreError> {
-    let name = StreamName::new(STREAM)?;
-    let stream = StreamConfig { max_disk_bytes: config.max_disk_bytes, ..StreamConfig::new(name.clone()) };
+fn start_sessions(
+    config: &ClientConfig,
+    sessions: &SessionConfig,
+    streams: &Streams,
+) -> std::io::Result<SessionLogger> {
+    let clock = || SharedClock::clone(&config.clock);
+    let sink = SessionRecords::new(StoreSink::boxed(&streams.sessions), clock());
+    SessionLogger::start(sessions.clone(), clock(), Box::new(sink))
+}
+
+fn open_store(config: &ClientConfig) -> Result<(Store, Streams), StoreError> {
+    let names = [StreamName::new(WINDOWS)?, StreamName::new(FLOWS)?, StreamName::new(SESSIONS)?];
+    let stream = |name: &StreamName| StreamConfig {
+        max_disk_bytes: config.max_disk_bytes,
+        ..StreamConfig::new(name.clone())
+    };
     let store = Store::open(
         StoreConfig {
             root: config.directory.clone(),
             role: config.role.clone(),
             clock: SharedClock::clone(&config.clock),
         },
-        vec![stream],
+        names.iter().map(stream).collect(),
     )?;
-    let stream = store.stream(&name).ok_or(StoreError::Closed)?;
-    Ok((store, stream))
+    let [windows, flows, sessions] = names.map(|name| store.stream(&name).ok_or(StoreError::Closed));
+    let streams = Streams { windows: windows?, flows: flows?, sessions: sessions? };
+    Ok((store, streams))
 }
 
-/// Writes flow records to the store, each in the envelope that the server expects.
+/// Writes records to the store, each in the envelope that the server expects.
 struct StoreSink {
     stream: StreamHandle,
     entry: Vec<u8>,
+}
+
+impl StoreSink {
+    fn boxed(stream: &StreamHandle) -> Box<dyn RecordSink> {
+        Box::new(Self { stream: stream.clone(), entry: Vec::new() })
+    }
 }
 
 impl RecordSink for StoreSink {
@@ -143,7 +266,7 @@ impl RecordSink for StoreSink {
         encode_trusted_object(json, &Envelope { client_time: Some(wall), ids: None }, &mut self.entry);
         if let Err(error) = self.stream.append(&self.entry) {
             // The store has counted it and will report it to the reader of the log.
-            debug!(%error, "flow record not kept");
+            debug!(%error, "record not kept");
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     Layer,
     classify::{Snapshot, TrafficClass},
     key::{Key, V4Key, WideKey},
+    lifecycle::{Lifecycle, LifecycleConfig, Packet},
     shared::{Delivery, Shared},
     table::{Counts, Table},
     window::WindowStart,
@@ -43,6 +44,13 @@ pub struct FlowCounter {
     last: Instant,
     /// The state of the network for connections that find no room.
     network: Option<(u32, Arc<Snapshot>)>,
+    /// Follows each flow, where that is wanted.
+    lifecycle: Option<Lifecycle>,
+}
+
+/// Whether a connection is to a service address.
+pub(super) fn is_service(connection: &Connection) -> bool {
+    connection.dst.is_some_and(|end| [SERVICE_V4, SERVICE_V6].contains(&end.ip()))
 }
 
 impl ConnectionCounter for FlowCounter {
@@ -55,10 +63,16 @@ impl ConnectionCounter for FlowCounter {
         direction: Direction,
     ) {
         self.count_key(now, Key::of_connection(connection), packets, bytes, direction);
+        if self.lifecycle.is_some() {
+            self.follow(now, &Packet::of_counts(connection, packets, bytes, direction));
+        }
     }
 
     #[inline]
     fn count_packet(&mut self, now: Instant, packet: &[u8], direction: Direction) {
+        if self.lifecycle.is_some() {
+            return self.count_and_follow(now, packet, direction);
+        }
         let bytes = packet.len() as u64;
         if let Some(key) = V4Key::of_plain(packet, direction) {
             match self.table.known_v4(&key) {
@@ -76,25 +90,56 @@ impl ConnectionCounter for FlowCounter {
         }
     }
 
+    fn path(&mut self, _now: Instant, local: Option<SocketAddr>, remote: SocketAddr) {
+        if let Some(lifecycle) = &mut self.lifecycle {
+            lifecycle.set_path(local, remote);
+        }
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadline
+        let lifecycle = self.lifecycle.as_ref().and_then(Lifecycle::next_deadline);
+        [self.deadline, lifecycle].into_iter().flatten().min()
     }
 
     fn handle_deadline(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.hand_over(now, false);
+            self.flush(now);
+        }
+        if let Some(lifecycle) = &mut self.lifecycle {
+            lifecycle.handle_deadline(now);
         }
     }
 
     fn flush(&mut self, now: Instant) {
         self.hand_over(now, false);
+        if let Some(lifecycle) = &mut self.lifecycle {
+            lifecycle.hand_over(now);
+        }
     }
 }
 
 impl FlowCounter {
-    pub(super) fn new(shared: Arc<Shared>, layer: Layer) -> Self {
-        let last = Instant::from_nanos(0);
-        Self { shared, layer, table: Table::default(), window: None, deadline: None, last, network: None }
+    pub(super) fn new(shared: Arc<Shared>, layer: Layer, lifecycle: Option<LifecycleConfig>) -> Self {
+        let lifecycle = lifecycle.map(|config| Lifecycle::new(Arc::clone(&shared), config));
+        let (table, last) = (Table::default(), Instant::from_nanos(0));
+        Self { shared, layer, table, window: None, deadline: None, last, network: None, lifecycle }
+    }
+
+    /// Counts a packet and follows its flow, out of one decoded header.
+    #[inline(never)]
+    fn count_and_follow(&mut self, now: Instant, packet: &[u8], direction: Direction) {
+        let header = Header::parse(packet);
+        let key = Key::of_header(&header, direction);
+        self.count_key(now, key, 1, packet.len() as u64, direction);
+        self.follow(now, &Packet::of_header(key, &header, packet, direction));
+    }
+
+    fn follow(&mut self, now: Instant, packet: &Packet) {
+        // Whatever was counted opened a window. The rest is service traffic.
+        if let (Some(lifecycle), Some(window)) = (&mut self.lifecycle, &self.window) {
+            self.last = now;
+            lifecycle.observe(now, window, packet);
+        }
     }
 
     #[inline]
@@ -109,8 +154,7 @@ impl FlowCounter {
     #[inline(never)]
     fn count_new(&mut self, now: Instant, key: Key, packets: u64, bytes: u64, direction: Direction) {
         let connection = key.connection();
-        let service = |end: SocketAddr| [SERVICE_V4, SERVICE_V6].contains(&end.ip());
-        if self.layer == Layer::Virtual && connection.dst.is_some_and(service) {
+        if self.layer == Layer::Virtual && is_service(&connection) {
             return;
         }
         // A thread that is always busy may be late with its deadline.
@@ -172,9 +216,13 @@ impl FlowCounter {
 
 impl Drop for FlowCounter {
     fn drop(&mut self) {
-        if self.window.is_some() {
-            let now = self.shared.clock.now().max(self.last);
-            self.hand_over(now, true);
+        if self.window.is_none() && self.lifecycle.is_none() {
+            return;
+        }
+        let now = self.shared.clock.now().max(self.last);
+        self.hand_over(now, true);
+        if let Some(lifecycle) = self.lifecycle.take() {
+            lifecycle.finish(now);
         }
     }
 }

@@ -12,10 +12,11 @@ use jiff::Timestamp;
 use super::{
     Layer, Message,
     counter::FlowCounter,
+    lifecycle::{self, CloseReason, FlowEvent, FlowEventKind, FlowReport, LifecycleConfig},
     pending::Pending,
     privacy::ExitFlows,
-    shared::{Job, Shared},
-    stats::FlowStats,
+    shared::{FlowJob, Job, Shared},
+    stats::{FlowStats, LifecycleStats},
     window::{Record, RecordOptions},
 };
 use crate::{
@@ -39,6 +40,8 @@ pub struct FlowConfig {
     pub max_flows: usize,
     /// What is recorded of exit traffic.
     pub exit_flows: ExitFlows,
+    /// How single flows are followed, or `None` if only windows are wanted. Counters of [`Layer::Virtual`] do it.
+    pub lifecycle: Option<LifecycleConfig>,
     /// Whether records say who the nodes are: names, addresses, users, tags.
     pub include_node_info: bool,
     /// Reproduce upstream where tuntrail deliberately differs: records are split by upstream's estimate of their
@@ -54,6 +57,7 @@ impl Default for FlowConfig {
             // Keeps the table under 2 MiB in an iOS network extension, which may use 50 MB in all.
             max_flows: 16_384,
             exit_flows: ExitFlows::Aggregated,
+            lifecycle: None,
             include_node_info: true,
             compat: false,
         }
@@ -69,11 +73,19 @@ pub enum FlowConfigError {
     /// The limit of flows is out of range.
     #[error("a limit of {0} flows is out of range: choose 1 to 65536")]
     MaxFlows(usize),
+    /// A timeout of [`LifecycleConfig`] is out of range.
+    #[error("a timeout {name} of {value:?} is out of range: choose 1 s to 1 day")]
+    Timeout {
+        /// Which one.
+        name: &'static str,
+        /// Its value.
+        value: Duration,
+    },
 }
 
 const WINDOW_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// 65,536 flows take 8 MiB in the table alone; more is for no device that this library is made for.
-const MAX_FLOWS_RANGE: std::ops::RangeInclusive<usize> = 1..=65_536;
+pub(super) const MAX_FLOWS_RANGE: std::ops::RangeInclusive<usize> = 1..=65_536;
 
 impl FlowConfig {
     /// Whether all values are in range.
@@ -87,12 +99,15 @@ impl FlowConfig {
         if !MAX_FLOWS_RANGE.contains(&self.max_flows) {
             return Err(FlowConfigError::MaxFlows(self.max_flows));
         }
-        Ok(())
+        self.lifecycle.as_ref().map_or(Ok(()), LifecycleConfig::check)
     }
 }
 
 /// Is shown each finished message.
 pub type MessageObserver = Box<dyn Fn(&Message) + Send>;
+
+/// Is shown each event of a flow, after privacy was applied.
+pub type FlowObserver = Box<dyn Fn(&FlowEvent) + Send>;
 
 /// Turns what counters count into records.
 ///
@@ -101,7 +116,9 @@ pub type MessageObserver = Box<dyn Fn(&Message) + Send>;
 pub struct FlowLogger {
     shared: Arc<Shared>,
     observer: Arc<Mutex<Option<MessageObserver>>>,
+    flow_observer: Arc<Mutex<Option<FlowObserver>>>,
     worker: Mutex<Option<JoinHandle<()>>>,
+    lifecycle: Option<LifecycleConfig>,
 }
 
 impl fmt::Debug for FlowLogger {
@@ -117,25 +134,46 @@ impl FlowLogger {
     ///
     /// [`io::ErrorKind::InvalidInput`] with a [`FlowConfigError`] inside; or the system's error if it gives no thread.
     pub fn start(config: FlowConfig, clock: SharedClock, sink: Box<dyn RecordSink>) -> io::Result<Self> {
+        Self::start_with_flows(config, clock, sink, None)
+    }
+
+    /// Starts a logger that writes windows into `sink` and the events of single flows into `flow_sink`: one
+    /// [`FlowEvent`](super::FlowEvent) per record. With [`FlowConfig::lifecycle`] but without `flow_sink` they go to
+    /// `tracing` only.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::start`].
+    pub fn start_with_flows(
+        config: FlowConfig,
+        clock: SharedClock,
+        sink: Box<dyn RecordSink>,
+        flow_sink: Option<Box<dyn RecordSink>>,
+    ) -> io::Result<Self> {
         config.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let shared = Arc::new(Shared::new(clock, config.window, config.max_flows, config.exit_flows));
         let observer = Arc::new(Mutex::new(None));
+        let flow_observer = Arc::new(Mutex::new(None));
         let worker = Worker {
             shared: Arc::clone(&shared),
             observer: Arc::clone(&observer),
+            flow_observer: Arc::clone(&flow_observer),
             sink,
+            flow_sink,
             config,
             pending: Pending::default(),
             json: Vec::new(),
         };
         let worker = thread::Builder::new().name("tuntrail-flow".into()).spawn(move || worker.run())?;
-        Ok(Self { shared, observer, worker: Mutex::new(Some(worker)) })
+        let worker = Mutex::new(Some(worker));
+        Ok(Self { shared, observer, flow_observer, worker, lifecycle: config.lifecycle })
     }
 
     /// A counter for one packet thread. The windows of all counters of a logger go into common records.
     #[must_use]
     pub fn counter(&self, layer: Layer) -> FlowCounter {
-        FlowCounter::new(Arc::clone(&self.shared), layer)
+        let lifecycle = self.lifecycle.filter(|_| layer == Layer::Virtual);
+        FlowCounter::new(Arc::clone(&self.shared), layer, lifecycle)
     }
 
     /// Sets nodes, users and routes. Connections whose first packet came before keep the kind of traffic they have.
@@ -153,6 +191,11 @@ impl FlowLogger {
     /// it must not call methods of the logger that wait for that thread (`set_observer`, `flush`, `shutdown`).
     pub fn set_observer(&self, observer: Option<MessageObserver>) {
         *self.observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
+    }
+
+    /// Sets who is shown each event of a flow, or nobody, under the rules of [`Self::set_observer`].
+    pub fn set_flow_observer(&self, observer: Option<FlowObserver>) {
+        *self.flow_observer.lock().unwrap_or_else(PoisonError::into_inner) = observer;
     }
 
     /// Waits until every table that was handed over is in the sink. Windows whose other counters have yet to hand
@@ -190,7 +233,9 @@ impl Drop for FlowLogger {
 struct Worker {
     shared: Arc<Shared>,
     observer: Arc<Mutex<Option<MessageObserver>>>,
+    flow_observer: Arc<Mutex<Option<FlowObserver>>>,
     sink: Box<dyn RecordSink>,
+    flow_sink: Option<Box<dyn RecordSink>>,
     config: FlowConfig,
     pending: Pending,
     /// Reused for all messages; never larger than the longest.
@@ -217,6 +262,22 @@ impl Worker {
                     self.write(added.complete);
                     self.write_due();
                 }
+                Job::Flows(FlowJob::Report(report)) => {
+                    let spare = self.write_flows(report);
+                    self.shared.reuse_events(spare);
+                    self.write_due();
+                }
+                Job::Flows(FlowJob::CloseAll(mut tracker, at)) => {
+                    tracker.close_all(at, CloseReason::Shutdown);
+                    loop {
+                        let report = tracker.take_report();
+                        if report.is_empty() {
+                            break;
+                        }
+                        let spare = self.write_flows(report);
+                        tracker.refill(spare);
+                    }
+                }
                 Job::Deadline => self.write_due(),
                 Job::Flush(number) => {
                     let all = self.pending.take_all();
@@ -230,6 +291,36 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Writes what there is to tell of single flows. Returns the empty list for reuse.
+    fn write_flows(&mut self, report: FlowReport) -> Vec<lifecycle::QueuedEvent> {
+        let FlowReport { mut events, mut stats } = report;
+        let mut done = LifecycleStats::default();
+        for queued in events.drain(..) {
+            // The permission may have been withdrawn while it waited.
+            if !self.shared.exit_grants.allows(queued.grant) {
+                if queued.event.kind == FlowEventKind::Close {
+                    done.withheld += 1;
+                    done.withheld_counts += queued.event.local_counts();
+                }
+                continue;
+            }
+            if let Some(sink) = &mut self.flow_sink {
+                self.json.clear();
+                queued.event.write_json(&mut self.json);
+                sink.append(self.shared.clock.wall(), &self.json);
+                done.events += 1;
+                done.event_bytes += self.json.len() as u64;
+            }
+            if let Some(observer) = &*self.flow_observer.lock().unwrap_or_else(PoisonError::into_inner) {
+                observer(&queued.event);
+            }
+            lifecycle::emit(&queued.event);
+        }
+        stats += done;
+        self.shared.update_stats(|all| all.lifecycle += stats);
+        events
     }
 
     fn write_due(&mut self) {

@@ -154,22 +154,27 @@ fn endpoint<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// Times as RFC 3339 in UTC with as many fractional digits as needed.
-mod rfc3339 {
+pub(super) mod rfc3339 {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::flow) fn serialize<S: Serializer>(
+        time: &Timestamp,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(time)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    pub(in crate::flow) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Timestamp, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(D::Error::custom)
     }
 }
 
 /// Protocols as numbers; names and numbers in quotes are read, too.
-mod protocol {
+pub(super) mod protocol {
     use std::fmt;
 
     use serde::{Deserializer, Serializer, de};
@@ -198,15 +203,20 @@ mod protocol {
         ("", 0),
     ];
 
-    pub(super) fn is_unknown(protocol: &Protocol) -> bool {
+    pub(in crate::flow) fn is_unknown(protocol: &Protocol) -> bool {
         *protocol == Protocol::UNKNOWN
     }
 
-    pub(super) fn serialize<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::flow) fn serialize<S: Serializer>(
+        protocol: &Protocol,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(protocol.0)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Protocol, D::Error> {
+    pub(in crate::flow) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Protocol, D::Error> {
         deserializer.deserialize_any(NumberOrName)
     }
 

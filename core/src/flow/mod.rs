@@ -6,6 +6,8 @@
 //!   behind a subnet router, through an exit node, the tunnel's own datagrams), removes what privacy demands, sorts,
 //!   and gives the [`Message`] as JSON to a [`RecordSink`]. It sleeps for ever while no counter hands over.
 //!
+//! Which of these connections used which resource, and for how long, is what [`session`] records.
+//!
 //! Records are those of Tailscale's network flow logs, byte for byte, with these deliberate differences:
 //!
 //! - The length of a message is computed exactly and never exceeds [`MAX_MESSAGE_LEN`]; what is beyond goes into
@@ -17,17 +19,21 @@
 //!   traffic, and its packets are counted in `overflowPkts`.
 //!
 //! The first and second can be switched off for comparisons, see [`FlowConfig::compat`].
+//!
+//! With [`FlowConfig::lifecycle`], each flow's beginning and end is told as a [`FlowEvent`] of its own.
 
 mod classify;
 mod counter;
 mod estimate;
 mod json;
 mod key;
+mod lifecycle;
 mod logger;
 mod message;
 mod pack;
 mod pending;
 mod privacy;
+pub mod session;
 mod shared;
 mod stats;
 mod table;
@@ -39,10 +45,13 @@ mod window;
 
 pub use self::{
     counter::FlowCounter,
-    logger::{FlowConfig, FlowConfigError, FlowLogger, MessageObserver, RecordSink},
+    lifecycle::{
+        CloseReason, FlowEvent, FlowEventKind, FlowId, FlowIdError, LifecycleConfig, OuterPath, Role,
+    },
+    logger::{FlowConfig, FlowConfigError, FlowLogger, FlowObserver, MessageObserver, RecordSink},
     message::{ConnectionCounts, Message, NodeInfo},
     privacy::ExitFlows,
-    stats::{ClassStats, FlowStats},
+    stats::{ClassStats, FlowStats, LifecycleStats},
     table::Counts,
 };
 

@@ -15,8 +15,9 @@ use std::{
 use super::{
     Layer,
     classify::Snapshot,
+    lifecycle::{CloseReason, ExitGrants, FlowEventKind, FlowReport, FlowTracker, QueuedEvent},
     privacy::ExitFlows,
-    stats::FlowStats,
+    stats::{FlowStats, LifecycleStats},
     table::Table,
     window::{Handover, WindowStart},
 };
@@ -35,6 +36,8 @@ const MAX_QUEUED_FULL_TABLES: usize = 2;
 const MAX_QUEUED_TABLES: usize = 64;
 /// Empty tables kept for reuse: two counters (virtual and physical) and as many again in flight.
 const MAX_SPARE_TABLES: usize = 4;
+/// Flow events that may wait for the worker: four full batches, about 300 KiB. It writes thousands in a second.
+const MAX_QUEUED_EVENTS: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -43,6 +46,8 @@ pub(super) struct Shared {
     max_flows: usize,
     /// The current state of the network. Written under the mutex; read alone for each new flow.
     epoch: AtomicU32,
+    /// Whether single exit flows may be told of. Written under the mutex.
+    pub(super) exit_grants: ExitGrants,
     state: Mutex<State>,
     /// Wakes the worker.
     work: Condvar,
@@ -60,6 +65,10 @@ struct State {
     next_window: u64,
     queue: VecDeque<Handover>,
     queued_flows: usize,
+    /// What there is to tell of single flows, in order.
+    reports: VecDeque<FlowJob>,
+    queued_events: usize,
+    spare_events: Option<Vec<QueuedEvent>>,
     spare: Vec<Table>,
     stats: FlowStats,
     /// Numbers of the latest flush that was asked for and that was done.
@@ -79,10 +88,20 @@ struct OpenWindow {
     members: usize,
 }
 
+/// What a counter wants told of single flows.
+#[derive(Debug)]
+pub(super) enum FlowJob {
+    /// These events.
+    Report(FlowReport),
+    /// The end of all that is open: the counter was dropped at this time.
+    CloseAll(Box<FlowTracker>, Instant),
+}
+
 /// What the worker has to do next.
 #[derive(Debug)]
 pub(super) enum Job {
     Table(Box<Handover>),
+    Flows(FlowJob),
     /// Finish all that was handed over.
     Flush(u64),
     /// A deadline has come.
@@ -100,14 +119,26 @@ pub(super) enum Delivery {
     Full(Table),
 }
 
+/// What became of a report of single flows.
+#[derive(Debug)]
+pub(super) enum FlowDelivery {
+    /// Taken; here is an empty list for more.
+    Taken(Vec<QueuedEvent>),
+    /// The worker is behind: keep the report and add to it.
+    Full(FlowReport),
+}
+
 impl Shared {
     pub(super) fn new(clock: SharedClock, window: Duration, max_flows: usize, exit_flows: ExitFlows) -> Self {
         let snapshots = VecDeque::from([(0, Arc::new(Snapshot::default()))]);
+        let exit_grants = ExitGrants::default();
+        exit_grants.set(exit_flows == ExitFlows::Full);
         Self {
             clock,
             window,
             max_flows,
             epoch: AtomicU32::new(0),
+            exit_grants,
             state: Mutex::new(State { snapshots, exit_flows, ..State::default() }),
             work: Condvar::new(),
             flushed: Condvar::new(),
@@ -146,7 +177,9 @@ impl Shared {
     }
 
     pub(super) fn set_exit_flows(&self, exit_flows: ExitFlows) {
-        self.lock().exit_flows = exit_flows;
+        let mut state = self.lock();
+        state.exit_flows = exit_flows;
+        self.exit_grants.set(exit_flows == ExitFlows::Full);
     }
 
     pub(super) fn exit_flows(&self) -> ExitFlows {
@@ -211,6 +244,44 @@ impl Shared {
         Delivery::Taken(state.spare.pop().unwrap_or_default())
     }
 
+    /// Gives what there is to tell of single flows to the worker. After the logger was shut down it is counted as lost.
+    pub(super) fn hand_over_flows(&self, report: FlowReport) -> FlowDelivery {
+        let mut state = self.lock();
+        if state.closed {
+            state.lose(report);
+            return FlowDelivery::Taken(Vec::new());
+        }
+        let events = report.events.len();
+        if state.queued_events + events > MAX_QUEUED_EVENTS {
+            state.stats.lifecycle.deferred_handovers += 1;
+            return FlowDelivery::Full(report);
+        }
+        if events == 0 {
+            // Nothing but sums.
+            state.stats.lifecycle += report.stats;
+            return FlowDelivery::Taken(report.events);
+        }
+        state.queued_events += events;
+        state.reports.push_back(FlowJob::Report(report));
+        self.work.notify_one();
+        FlowDelivery::Taken(state.spare_events.take().unwrap_or_default())
+    }
+
+    /// Gives the flows of a dropped counter to the worker, which closes them. There are no more of these than counters.
+    pub(super) fn hand_over_tracker(&self, tracker: Box<FlowTracker>, at: Instant) {
+        let mut state = self.lock();
+        if state.closed {
+            return state.lose_all(tracker, at);
+        }
+        state.reports.push_back(FlowJob::CloseAll(tracker, at));
+        self.work.notify_one();
+    }
+
+    /// Takes back an empty list of events.
+    pub(super) fn reuse_events(&self, events: Vec<QueuedEvent>) {
+        self.lock().spare_events = Some(events);
+    }
+
     /// Waits for something to do. Called by the worker.
     pub(super) fn next_job(&self, deadline: Option<Instant>) -> Job {
         let mut state = self.lock();
@@ -218,6 +289,12 @@ impl Shared {
             if let Some(handover) = state.queue.pop_front() {
                 state.queued_flows -= handover.table.len().min(state.queued_flows);
                 return Job::Table(Box::new(handover));
+            }
+            if let Some(job) = state.reports.pop_front() {
+                if let FlowJob::Report(report) = &job {
+                    state.queued_events -= report.events.len().min(state.queued_events);
+                }
+                return Job::Flows(job);
             }
             if state.stopping {
                 state.closed = true;
@@ -273,6 +350,13 @@ impl Shared {
         // Tables are left here only if the sink has panicked.
         let left: Vec<_> = state.queue.drain(..).map(|handover| handover.table.sum()).collect();
         left.into_iter().for_each(|counts| state.stats.discarded += counts);
+        let left: Vec<_> = state.reports.drain(..).collect();
+        for job in left {
+            match job {
+                FlowJob::Report(report) => state.lose(report),
+                FlowJob::CloseAll(tracker, at) => state.lose_all(tracker, at),
+            }
+        }
         drop(state);
         self.flushed.notify_all();
     }
@@ -289,6 +373,35 @@ impl Shared {
 impl State {
     fn current(&self) -> (u32, Arc<Snapshot>) {
         self.snapshots.back().cloned().unwrap_or_default()
+    }
+
+    /// Counts events that nobody will write.
+    fn lose(&mut self, report: FlowReport) {
+        let mut lost = LifecycleStats::default();
+        for queued in &report.events {
+            match queued.event.kind {
+                FlowEventKind::Close => {
+                    lost.lost += 1;
+                    // As this device sees it, like all sums in the statistics.
+                    lost.lost_counts += queued.event.local_counts();
+                }
+                FlowEventKind::Open | FlowEventKind::Update => lost.skipped += 1,
+            }
+        }
+        self.stats.lifecycle += report.stats;
+        self.stats.lifecycle += lost;
+    }
+
+    fn lose_all(&mut self, mut tracker: Box<FlowTracker>, at: Instant) {
+        tracker.close_all(at, CloseReason::Shutdown);
+        loop {
+            let report = tracker.take_report();
+            if report.is_empty() {
+                return;
+            }
+            self.lose(report);
+            tracker.refill(Vec::new());
+        }
     }
 
     /// Takes a member out of its window and tells how many are left.

@@ -42,6 +42,38 @@ pub struct FlowStats {
     pub late_tables: u64,
     /// What counters counted after the logger was shut down.
     pub discarded: Counts,
+    /// What was done to follow single flows, see [`FlowConfig::lifecycle`](super::FlowConfig::lifecycle).
+    pub lifecycle: LifecycleStats,
+}
+
+/// Sums of the life cycles of flows, as far as the counters have handed them over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LifecycleStats {
+    /// Flows that began.
+    pub flows: u64,
+    /// Events given to the sink.
+    pub events: u64,
+    /// Their bytes of JSON.
+    pub event_bytes: u64,
+    /// Packets that belong to no flow: the rest of TCP connections that were over, and packets without addresses.
+    pub stray: Counts,
+    /// Flows that were closed because there were too many.
+    pub evicted: u64,
+    /// Exit flows, and flows of unknown kind, of whose end nothing was told, because they need
+    /// [`ExitFlows::Full`](super::ExitFlows::Full); and what they carried.
+    pub withheld: u64,
+    /// See `withheld`.
+    pub withheld_counts: Counts,
+    /// Events of a flow's beginning or progress that were left out because the worker was behind. Its `close` tells all
+    /// of it.
+    pub skipped: u64,
+    /// Flows whose `close` was lost because the worker was behind for very long, or the logger was shut down before
+    /// the counter was dropped; and what they carried.
+    pub lost: u64,
+    /// See `lost`.
+    pub lost_counts: Counts,
+    /// How often a counter kept its events because the worker was behind.
+    pub deferred_handovers: u64,
 }
 
 impl FlowStats {
@@ -80,6 +112,7 @@ impl AddAssign for FlowStats {
             deferred_handovers,
             late_tables,
             discarded,
+            lifecycle,
         } = other;
         self.records += records;
         self.record_bytes += record_bytes;
@@ -94,5 +127,36 @@ impl AddAssign for FlowStats {
         self.deferred_handovers += deferred_handovers;
         self.late_tables += late_tables;
         self.discarded += discarded;
+        self.lifecycle += lifecycle;
+    }
+}
+
+impl AddAssign for LifecycleStats {
+    fn add_assign(&mut self, other: Self) {
+        // Without `..`, so that no sum is forgotten.
+        let Self {
+            flows,
+            events,
+            event_bytes,
+            stray,
+            evicted,
+            withheld,
+            withheld_counts,
+            skipped,
+            lost,
+            lost_counts,
+            deferred_handovers,
+        } = other;
+        self.flows += flows;
+        self.events += events;
+        self.event_bytes += event_bytes;
+        self.stray += stray;
+        self.evicted += evicted;
+        self.withheld += withheld;
+        self.withheld_counts += withheld_counts;
+        self.skipped += skipped;
+        self.lost += lost;
+        self.lost_counts += lost_counts;
+        self.deferred_handovers += deferred_handovers;
     }
 }

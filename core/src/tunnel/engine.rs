@@ -88,6 +88,8 @@ pub struct Engine {
     limiter: RateLimiter,
     virtual_counter: Option<Box<dyn ConnectionCounter>>,
     physical_counter: Option<Box<dyn ConnectionCounter>>,
+    /// The path that the virtual counter was told last: a peer, and how often that had moved.
+    told_path: Option<(usize, u32)>,
     plain: Box<[u8]>,
     output: Box<[u8]>,
     carried: CarriedCounts,
@@ -129,6 +131,7 @@ impl Engine {
             public_key,
             virtual_counter: None,
             physical_counter: None,
+            told_path: None,
             plain: vec![0; BUFFER_LEN].into_boxed_slice(),
             output: vec![0; BUFFER_LEN].into_boxed_slice(),
             carried: CarriedCounts::default(),
@@ -175,6 +178,7 @@ impl Engine {
         self.carried.tx_packets += 1;
         self.carried.tx_bytes += packet.len() as u64;
         if let Some(counter) = &mut self.virtual_counter {
+            tell_path(counter.as_mut(), &mut self.told_path, now, index, peer);
             counter.count_packet(now, packet, Direction::Tx);
         }
         let mut io = Io {
@@ -250,6 +254,7 @@ impl Engine {
                 self.carried.rx_packets += 1;
                 self.carried.rx_bytes += packet.len() as u64;
                 if let Some(counter) = &mut self.virtual_counter {
+                    tell_path(counter.as_mut(), &mut self.told_path, now, index, peer);
                     counter.count_packet(now, packet, Direction::Rx);
                 }
                 // A packet may say that it is empty. It counts, but no device takes it.
@@ -340,12 +345,12 @@ impl Engine {
 
     /// Inner packets, as a device that can be counted.
     pub fn virtual_device(&mut self) -> CountedDevice<'_> {
-        CountedDevice { counter: &mut self.virtual_counter }
+        CountedDevice { counter: &mut self.virtual_counter, told_path: Some(&mut self.told_path) }
     }
 
     /// Datagrams, as a device that can be counted.
     pub fn physical_device(&mut self) -> CountedDevice<'_> {
-        CountedDevice { counter: &mut self.physical_counter }
+        CountedDevice { counter: &mut self.physical_counter, told_path: None }
     }
 
     /// Makes both counters hand over what they have.
@@ -431,9 +436,29 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// Tells a counter which way a peer's packets take, if that is another than last time.
+#[inline]
+fn tell_path(
+    counter: &mut dyn ConnectionCounter,
+    told: &mut Option<(usize, u32)>,
+    now: Instant,
+    index: usize,
+    peer: &Peer,
+) {
+    let path = Some((index, peer.moves()));
+    if *told != path {
+        *told = path;
+        if let Some(endpoint) = peer.endpoint() {
+            counter.path(now, None, endpoint);
+        }
+    }
+}
+
 /// One of an engine's two devices. Counters are called on the engine's thread.
 pub struct CountedDevice<'a> {
     counter: &'a mut Option<Box<dyn ConnectionCounter>>,
+    /// What the counter knows of paths, where it is told.
+    told_path: Option<&'a mut Option<(usize, u32)>>,
 }
 
 impl Device for CountedDevice<'_> {
@@ -442,6 +467,9 @@ impl Device for CountedDevice<'_> {
             previous.flush(now);
         }
         *self.counter = counter;
+        if let Some(told_path) = &mut self.told_path {
+            **told_path = None;
+        }
     }
 }
 

@@ -80,6 +80,8 @@ pub(super) struct Peer {
     /// How datagrams are counted: from the peer's first inner address to its endpoint. Kept ready because it is
     /// wanted for every packet.
     physical: Connection,
+    /// How often the endpoint was set.
+    moves: u32,
     stats: PeerStats,
     /// Something called for a handshake while the output buffer was in use.
     wants_handshake: bool,
@@ -113,6 +115,7 @@ impl Peer {
             staged_bytes: 0,
             mtu: usize::from(own.mtu),
             physical: Connection { protocol: Protocol::UNKNOWN, src: local_address(config), dst: endpoint },
+            moves: 0,
             stats: PeerStats {
                 public_key,
                 endpoint,
@@ -138,6 +141,16 @@ impl Peer {
 
     pub(super) fn has_endpoint(&self) -> bool {
         self.stats.endpoint.is_some()
+    }
+
+    pub(super) fn endpoint(&self) -> Option<SocketAddr> {
+        self.stats.endpoint
+    }
+
+    /// Changes whenever the endpoint does: cheaper to compare for each packet.
+    #[inline]
+    pub(super) fn moves(&self) -> u32 {
+        self.moves
     }
 
     pub(super) fn set_endpoint(&mut self, now: Instant, endpoint: SocketAddr) {
@@ -411,6 +424,7 @@ impl Peer {
     }
 
     fn move_to(&mut self, endpoint: SocketAddr) {
+        self.moves = self.moves.wrapping_add(1);
         self.stats.endpoint = Some(endpoint);
         self.physical.dst = Some(endpoint);
     }

@@ -10,6 +10,7 @@ mod diff;
 mod logtail;
 mod netlog;
 mod packet;
+mod sessions;
 
 pub use diff::difference;
 
@@ -21,6 +22,7 @@ const RUNNERS: &[(&str, Runner)] = &[
     ("packet_headers.jsonl", packet::run),
     ("netlog_messages.jsonl", netlog::run),
     ("logtail_entries.jsonl", logtail::run),
+    ("access_sessions.jsonl", sessions::run),
 ];
 
 /// Why vectors can't be run.
@@ -111,7 +113,7 @@ mod tests {
         let outcome = run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")).unwrap();
         let shown: Vec<_> = outcome.mismatches.iter().map(ToString::to_string).collect();
         assert!(shown.is_empty(), "{}", shown.join("\n"));
-        assert!(outcome.passed >= 237, "{} vectors", outcome.passed);
+        assert!(outcome.passed >= 757, "{} vectors", outcome.passed);
     }
 
     #[test]

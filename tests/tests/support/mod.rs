@@ -100,7 +100,7 @@ impl Side {
 pub(crate) fn client_config(directory: &Path, server: &str) -> ClientConfig {
     let mut config = ClientConfig::new(directory, server).unwrap();
     config.consent = Consent::Granted;
-    config.collection = COLLECTION.parse().unwrap();
+    config.collections.windows = COLLECTION.parse().unwrap();
     config
 }
 

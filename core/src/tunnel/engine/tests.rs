@@ -49,6 +49,21 @@ impl ConnectionCounter for Recorder {
     }
 }
 
+/// Writes down the paths that it is told, and how many packets took each.
+#[derive(Clone, Default)]
+struct PathRecorder(Shared<Mutex<Vec<(SocketAddr, u64)>>>);
+
+impl ConnectionCounter for PathRecorder {
+    fn count(&mut self, _: Instant, _: &Connection, packets: u64, _: u64, _: Direction) {
+        self.0.lock().unwrap().last_mut().unwrap().1 += packets;
+    }
+
+    fn path(&mut self, _: Instant, local: Option<SocketAddr>, remote: SocketAddr) {
+        assert_eq!(local, None);
+        self.0.lock().unwrap().push((remote, 0));
+    }
+}
+
 fn total(counts: &Counts, direction: Direction) -> (u64, u64) {
     let counts = counts.lock().unwrap();
     let of_direction = counts.iter().filter(|count| count.3 == direction);

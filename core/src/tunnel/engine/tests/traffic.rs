@@ -56,6 +56,31 @@ fn counters_see_every_byte_once_on_each_side() {
 }
 
 #[test]
+fn a_counter_is_told_the_path_before_the_first_packet_and_when_it_changes() {
+    let mut pair = Pair::connected();
+    let paths = PathRecorder::default();
+    let device = |pair: &mut Pair| {
+        let counter = Some(Box::new(paths.clone()) as Box<dyn ConnectionCounter>);
+        pair.b.engine.virtual_device().set_connection_counter(pair.now, counter);
+    };
+    let two_way = |pair: &mut Pair| {
+        pair.a.send(pair.now, &udp_v4(1, 2, b"there"));
+        pair.exchange();
+        pair.b.send(pair.now, &udp_v4(2, 1, b"back"));
+        pair.exchange();
+    };
+    device(&mut pair);
+    two_way(&mut pair);
+    two_way(&mut pair);
+    pair.a.address = address(9);
+    two_way(&mut pair);
+    device(&mut pair);
+    two_way(&mut pair);
+    let paths = paths.0.lock().unwrap();
+    assert_eq!(*paths, [(address(1), 4), (address(9), 2), (address(9), 2)]);
+}
+
+#[test]
 fn rows_have_the_local_side_first_and_physical_ones_no_protocol() {
     let pair = Pair::connected();
     let (inner, ..) = pair.b.virtual_counts.lock().unwrap()[0];
