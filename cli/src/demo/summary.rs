@@ -165,7 +165,7 @@ impl fmt::Display for Summary {
             line("records kept in", place.clone())?;
         }
         writeln!(f)?;
-        writeln!(f, "Who used which resource ({SESSIONS_SHOWN} of {} sessions):", self.sessions.len())?;
+        writeln!(f, "Who used which resource (the first of {} sessions):", self.sessions.len())?;
         let rows = self.sessions.iter().take(SESSIONS_SHOWN).map(|session| {
             [
                 session.resource_id.0.to_string(),
