@@ -7,11 +7,16 @@ use std::{
     time::Duration,
 };
 
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tuntrail::{
-    client::{Client, ClientConfig},
+    client::{Client, ClientConfig, Collections},
     consent::Consent,
-    flow::{ConnectionCounts, Message},
+    flow::{
+        ConnectionCounts, LifecycleConfig, Message,
+        session::{ResourceId, ResourceRule, SessionConfig},
+    },
+    hook::Protocol,
     netmap::{NetworkMap, Node, NodeId, Routes},
     tunnel::{Config, Endpoint, PeerConfig, PrivateKey, TunDevice, TunnelOptions, packet_queue},
 };
@@ -88,7 +93,7 @@ impl Lab {
 impl Side {
     fn start(server: &Server, config: Config, host: HostOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let client = Client::start(client_config(directory.path(), &server.base_url())).unwrap();
+        let client = Client::start(full_config(directory.path(), &server.base_url())).unwrap();
         let (device, queue) = packet_queue(QUEUE, MTU);
         let options = TunnelOptions { bind: Some(Ipv4Addr::LOCALHOST.into()), ..TunnelOptions::default() };
         client.start_tunnel(config, TunDevice::Queue(device), options).unwrap();
@@ -100,14 +105,39 @@ impl Side {
 pub(crate) fn client_config(directory: &Path, server: &str) -> ClientConfig {
     let mut config = ClientConfig::new(directory, server).unwrap();
     config.consent = Consent::Granted;
-    config.collections.windows = COLLECTION.parse().unwrap();
+    config.collections = Collections::of_host("test.example").unwrap();
     config
+}
+
+/// A client that records everything there is to record.
+pub(crate) fn full_config(directory: &Path, server: &str) -> ClientConfig {
+    let mut config = client_config(directory, server);
+    config.flow.lifecycle = Some(LifecycleConfig::default());
+    let office = ResourceRule {
+        id: Some(ResourceId(7)),
+        prefixes: vec!["10.20.0.0/16".parse().unwrap()],
+        ports: Vec::new(),
+        protocol: Some(Protocol::TCP),
+    };
+    config.sessions = Some(SessionConfig { rules: vec![office], ..SessionConfig::default() });
+    config
+}
+
+/// The collections of windows, flows and sessions.
+pub(crate) fn collections() -> [String; 3] {
+    let names = Collections::of_host("test.example").unwrap();
+    [names.windows, names.flows, names.sessions].map(|name| name.to_string())
+}
+
+/// All records of a collection at the server.
+pub(crate) fn read<T: DeserializeOwned>(server: &Server, collection: &str) -> Vec<T> {
+    let entries = server.entries(collection).unwrap();
+    entries.iter().map(|entry| serde_json::from_str(&entry.payload).unwrap()).collect()
 }
 
 /// All flow records at the server.
 pub(crate) fn messages(server: &Server) -> Vec<Message> {
-    let entries = server.entries(COLLECTION).unwrap();
-    entries.iter().map(|entry| serde_json::from_str(&entry.payload).unwrap()).collect()
+    read(server, COLLECTION)
 }
 
 /// The rows of virtual, subnet and exit traffic: what went through the TUN device.

@@ -1,0 +1,115 @@
+//! The canary: traffic to addresses, ports and names that occur nowhere else, and then a search for them in everything
+//! the product wrote, sent and said, as text and as bytes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
+
+#[allow(dead_code, reason = "each test file uses its part of the lab")]
+mod support;
+
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
+
+use support::{Lab, PATIENCE, addr, files, ip};
+use tracing_subscriber::fmt::MakeWriter;
+use tuntrail::upload::UploadOutcome;
+use tuntrail_netlab::{Transfer, UdpExchange};
+
+/// Exit destinations. Their ports and the marked parts of the addresses are nowhere else in the test.
+const CANARIES: [(&str, u16); 3] =
+    [("203.0.113.213", 51234), ("2001:db8:feed:c0de::5", 51235), ("198.51.100.197", 51236)];
+
+#[test]
+fn exit_destinations_are_in_no_file_no_request_and_no_diagnostic_line() {
+    let said = Said::default();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(said.clone()).init();
+    let mut lab = Lab::new();
+    let phone = lab.phone_host();
+    for (address, port) in &CANARIES[..2] {
+        let to = (ip(address), *port).into();
+        phone.tcp_transfer(Transfer::new(to, 10_000, 10_000).within(PATIENCE)).unwrap();
+    }
+    let (address, port) = CANARIES[2];
+    phone.udp_exchange(UdpExchange::new((ip(address), port).into(), 64, 3).within(PATIENCE)).unwrap();
+    // Something that may be told, to show that the search looks in the right places.
+    phone.tcp_transfer(Transfer::new(addr("10.20.0.5:22"), 10_000, 10_000).within(PATIENCE)).unwrap();
+    lab.phone.client.stop_tunnel();
+    lab.router.client.stop_tunnel();
+
+    for side in [&mut lab.phone, &mut lab.router] {
+        // Shut down without sending, so that everything is on disk; then send it from there.
+        side.client.shutdown();
+        let mut written = Vec::new();
+        for (path, content) in files(side.directory.path()) {
+            if path.extension().is_some_and(|extension| extension == "seg") {
+                let segment = tuntrail::store::open_segment(&path).unwrap();
+                segment.records().for_each(|record| written.extend_from_slice(record.payload));
+            }
+            written.extend(content);
+        }
+        assert!(contains(&written, b"10.20.0.5:22") && contains(&written, b"exitTraffic"));
+        assert_clean(&written, "a file");
+        let config = support::full_config(side.directory.path(), &lab.server.base_url());
+        side.client = tuntrail::client::Client::start(config).unwrap();
+        assert_eq!(side.client.upload("test").unwrap().wait().outcome, UploadOutcome::Complete);
+    }
+
+    let mut sent = Vec::new();
+    for collection in support::collections() {
+        let entries = lab.server.entries(&collection).unwrap();
+        assert!(!entries.is_empty(), "{collection}");
+        entries.iter().for_each(|entry| sent.extend(entry.payload.bytes()));
+    }
+    for request in lab.server.requests() {
+        sent.extend(format!("{request:?}").into_bytes());
+    }
+    assert!(contains(&sent, b"10.20.0.5:22"));
+    assert_clean(&sent, "a request");
+
+    let said = said.0.lock().unwrap();
+    assert!(contains(&said, b"flow_logs") && contains(&said, b"upload"), "the product says something");
+    assert_clean(&said, "a diagnostic line");
+}
+
+fn assert_clean(bytes: &[u8], what: &str) {
+    for (address, port) in CANARIES {
+        let octets = match ip(address) {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            // The marked part: what is before it is a prefix that others have, too.
+            IpAddr::V6(v6) => v6.octets()[4..8].to_vec(),
+        };
+        let text = if address.contains(':') { "feed:c0de" } else { address };
+        for canary in [text.as_bytes(), port.to_string().as_bytes(), &octets] {
+            assert!(!contains(bytes, canary), "{address} is in {what}: {canary:?}");
+        }
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Every diagnostic line of the process.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Said {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Said {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
