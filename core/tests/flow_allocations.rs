@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use tuntrail::{
     clock::{Clock, Instant, ManualClock},
-    flow::{FlowConfig, FlowCounter, FlowLogger, Layer, Message, RecordSink},
+    flow::{FlowConfig, FlowCounter, FlowLogger, Layer, LifecycleConfig, Message, RecordSink},
     hook::{Connection, ConnectionCounter, Direction, Protocol},
 };
 
@@ -53,7 +53,16 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 #[test]
 fn known_flows_allocate_nothing() {
-    let bench = Bench::new();
+    known_flows(FlowConfig { lifecycle: None, ..FlowConfig::default() });
+}
+
+#[test]
+fn known_flows_that_are_followed_allocate_nothing() {
+    known_flows(FlowConfig { lifecycle: Some(LifecycleConfig::default()), ..FlowConfig::default() });
+}
+
+fn known_flows(config: FlowConfig) {
+    let bench = Bench::with(config);
     let mut counter = bench.logger.counter(Layer::Virtual);
     let packets = packets();
     let now = bench.clock.now();
