@@ -101,6 +101,14 @@ pub trait ConnectionCounter: Send {
         self.count(now, &connection, 1, packet.len() as u64, direction);
     }
 
+    /// Counts a batch of inner IP packets that all went the same way, as tunnels read and write them: one call through
+    /// a trait object instead of one per packet.
+    fn count_batch(&mut self, now: Instant, packets: &[&[u8]], direction: Direction) {
+        for packet in packets {
+            self.count_packet(now, packet, direction);
+        }
+    }
+
     /// Tells which path the packets that follow take outside the tunnel: from `local`, where the tunnel knows it, to the
     /// peer's endpoint `remote`. A tunnel that knows paths calls this before the first packet and whenever a packet
     /// takes another path than the one before it, so not for each packet.

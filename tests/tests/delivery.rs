@@ -174,6 +174,33 @@ fn shutdown_loses_no_packet_at_whatever_moment_it_comes() {
 }
 
 #[test]
+fn an_app_with_its_own_tunnel_counts_in_batches_on_several_threads() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let client = Client::start(client_config(directory.path(), &server.base_url())).unwrap();
+    client.set_network(map(1, PHONE, 2, ROUTER), routes(PHONE, &[], &[])).unwrap();
+    // UDP from 100.64.0.1:5000 to 100.64.0.2:53, with nothing in it.
+    let mut packet = [0_u8; 28];
+    packet[..4].copy_from_slice(&[0x45, 0, 0, 28]);
+    packet[8..10].copy_from_slice(&[64, 17]);
+    packet[12..20].copy_from_slice(&[100, 64, 0, 1, 100, 64, 0, 2]);
+    packet[20..24].copy_from_slice(&[0x13, 0x88, 0, 53]);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut counter = client.counter(Layer::Virtual).unwrap().unwrap();
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    counter.count_batch(SystemClock.now(), &[&packet[..]; 32], Direction::Tx);
+                }
+            });
+        }
+    });
+    assert_eq!(client.upload("test").unwrap().wait().outcome, UploadOutcome::Complete);
+    let rows: Vec<_> = messages(&server).into_iter().flat_map(|message| message.virtual_traffic).collect();
+    assert_eq!(rows.iter().map(|row| row.counts.tx_packets).sum::<u64>(), 2 * 100 * 32);
+    assert!(rows.iter().all(|row| row.src == Some(addr("100.64.0.1:5000"))), "{rows:?}");
+}
+
+#[test]
 fn withdrawn_consent_deletes_everything_and_starts_over_under_a_new_name() {
     let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
     let mut app = App::start(directory.path(), &server);
