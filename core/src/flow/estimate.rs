@@ -5,13 +5,13 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::window::Row;
+use super::{json::MAX_ROW_LEN, window::Row};
 use crate::netmap::Owner;
 
 /// Upstream's length of a message without nodes and connections.
 const BASE: usize = 219;
 /// Upstream's length of a connection.
-const CONNECTION: usize = 247;
+const CONNECTION: usize = MAX_ROW_LEN;
 /// Upstream's length of a node that is not known.
 const NO_NODE: usize = 13;
 /// Upstream's limit of a record.

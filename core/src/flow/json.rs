@@ -70,6 +70,9 @@ pub(super) fn node_len(node: &NodeInfo) -> usize {
     json.len()
 }
 
+/// The longest JSON of a connection: two IPv6 endpoints at full length, a three-digit protocol, four counts of 20 digits.
+pub(super) const MAX_ROW_LEN: usize = 247;
+
 /// The length of a connection's JSON.
 pub(super) fn row_len(row: &ConnectionCounts) -> usize {
     let mut len = "{}".len();
@@ -357,6 +360,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_connection_is_longer_than_the_longest() {
+        let end = Some("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap());
+        let (tx_packets, tx_bytes, rx_packets, rx_bytes) = (u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        let counts = Counts { tx_packets, tx_bytes, rx_packets, rx_bytes };
+        let row = ConnectionCounts { protocol: Protocol(255), src: end, dst: end, counts };
+        assert_eq!(row_len(&row), MAX_ROW_LEN);
+    }
+
     proptest! {
         #[test]
         fn the_hand_written_json_is_what_serde_writes_and_reads_back(
@@ -388,6 +400,7 @@ mod tests {
             let mut json = Vec::new();
             write_row(&mut json, &row);
             prop_assert_eq!(row_len(&row), json.len(), "{}", String::from_utf8_lossy(&json));
+            prop_assert!(json.len() <= MAX_ROW_LEN);
         }
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     classify::TrafficClass,
-    json::{self, list_overhead, node_len, row_len},
+    json::{self, MAX_ROW_LEN, list_overhead, node_len, row_len},
     message::{ConnectionCounts, Message, NodeInfo},
     window::SeenNodes,
 };
@@ -146,7 +146,10 @@ impl KnownNodes<'_> {
 /// A message that is being filled.
 struct Draft {
     message: Message,
+    /// Its length, or an upper bound of it while connections were not measured.
     len: usize,
+    /// Whether connections are measured. Most messages are so far below the limit that none need be.
+    exact: bool,
     nodes: HashSet<NodeId, RandomState>,
     is_empty: bool,
 }
@@ -157,7 +160,7 @@ impl Draft {
         message.src_node.clone_from(&header.src_node);
         message.overflow_packets = overflow_packets;
         let len = message.to_json().len();
-        Self { message, len, nodes: HashSet::default(), is_empty: true }
+        Self { message, len, exact: false, nodes: HashSet::default(), is_empty: true }
     }
 
     /// Adds a connection unless the message would become longer than `limit`. The first always goes in.
@@ -169,7 +172,7 @@ impl Draft {
         limit: usize,
     ) -> bool {
         let nodes = known.of_row(class, &row).map(|id| id.filter(|id| !self.nodes.contains(id)));
-        let mut len = self.len + row_len(&row);
+        let mut len = self.len + if self.exact { row_len(&row) } else { MAX_ROW_LEN };
         let mut no_nodes = self.message.dst_nodes.is_empty();
         let (name, rows) = self.message.list_mut(class);
         len += if rows.is_empty() { list_overhead(name) } else { ",".len() };
@@ -179,7 +182,11 @@ impl Draft {
             no_nodes = false;
         }
         if len > limit && !self.is_empty {
-            return false;
+            if self.exact {
+                return false;
+            }
+            self.measure();
+            return self.try_push(class, row, known, limit);
         }
         rows.push(row);
         for id in nodes.into_iter().flatten() {
@@ -191,6 +198,21 @@ impl Draft {
         self.len = len;
         self.is_empty = false;
         true
+    }
+
+    /// Replaces the upper bound by the length.
+    fn measure(&mut self) {
+        let message = &self.message;
+        let lists = [
+            &message.virtual_traffic,
+            &message.subnet_traffic,
+            &message.exit_traffic,
+            &message.physical_traffic,
+        ];
+        let spare: usize =
+            lists.into_iter().flatten().map(|row| MAX_ROW_LEN.saturating_sub(row_len(row))).sum();
+        self.len -= spare;
+        self.exact = true;
     }
 
     fn finish(self) -> Message {
