@@ -2,3 +2,8 @@
 
 pub mod conform;
 pub mod fuzz;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
