@@ -3,9 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+mod allocations;
+
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,36 +16,6 @@ use tuntrail::{
     flow::{FlowConfig, FlowCounter, FlowLogger, Layer, LifecycleConfig, Message, RecordSink},
     hook::{Connection, ConnectionCounter, Direction, Protocol},
 };
-
-thread_local! {
-    /// Per thread, so that the worker and the test harness don't count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is from `System.alloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the pointer is from `System.alloc`; the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Flows of each IP version.
 const FLOWS: u16 = 500;
@@ -74,13 +44,13 @@ fn known_flows(config: FlowConfig) {
         dst: "[2001:db8::1]:51820".parse().ok(),
     };
     counter.count(now, &told, 1, 148, Direction::Tx);
-    let before = ALLOCATIONS.get();
+    let before = allocations::so_far();
     for _ in 0..10 {
         count_all(&mut counter, now, &packets);
         counter.count(now, &told, 1, 148, Direction::Rx);
         counter.handle_deadline(now);
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations::so_far() - before, 0);
     drop(counter);
     assert_eq!(bench.packets(), 11 * 2 * packets.len() as u64 + 11);
 }
@@ -98,9 +68,9 @@ fn what_is_no_plain_tcp_or_udp_allocates_nothing_either() {
     extended[6] = 44;
     let packets = [icmp, fragment, extended, vec![0x45, 0, 0], Vec::new(), vec![0; 60]];
     count_all(&mut counter, now, &packets);
-    let before = ALLOCATIONS.get();
+    let before = allocations::so_far();
     count_all(&mut counter, now, &packets);
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations::so_far() - before, 0);
 }
 
 #[test]
@@ -109,9 +79,9 @@ fn flows_without_room_allocate_nothing() {
     let mut counter = bench.logger.counter(Layer::Virtual);
     let (now, packets) = (bench.clock.now(), packets());
     count_all(&mut counter, now, &packets);
-    let before = ALLOCATIONS.get();
+    let before = allocations::so_far();
     count_all(&mut counter, now, &packets);
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations::so_far() - before, 0);
 }
 
 /// The first windows make the tables grow; later ones get them back. Handing over itself allocates a little, for the
@@ -124,12 +94,12 @@ fn a_window_of_new_flows_in_a_recycled_table_allocates_nothing_per_flow() {
     let mut counter = bench.logger.counter(Layer::Virtual);
     let packets = packets();
     let window = |counter: &mut FlowCounter| {
-        let before = ALLOCATIONS.get();
+        let before = allocations::so_far();
         count_all(counter, bench.clock.now(), &packets);
-        let counted = ALLOCATIONS.get();
+        let counted = allocations::so_far();
         bench.clock.advance(WINDOW);
         counter.handle_deadline(bench.clock.now());
-        let handed_over = ALLOCATIONS.get();
+        let handed_over = allocations::so_far();
         // The worker is done with the table and has given it back.
         bench.logger.flush();
         (counted - before, handed_over - counted)

@@ -3,11 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    sync::Arc,
-};
+mod allocations;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tuntrail::{
@@ -15,36 +13,6 @@ use tuntrail::{
     flow::{FlowConfig, FlowLogger, Layer, LifecycleConfig, RecordSink},
     hook::{ConnectionCounter, Direction},
 };
-
-thread_local! {
-    /// Per thread, so that the worker and the test harness don't count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is from `System.alloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the pointer is from `System.alloc`; the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 struct Nowhere;
 
@@ -85,10 +53,10 @@ fn a_packet_of_a_known_flow_allocates_nothing_also_when_peers_take_turns() {
         }
     };
     round();
-    let before = ALLOCATIONS.get();
+    let before = allocations::so_far();
     assert!(before > 0, "the allocator is counted");
     (0..100).for_each(|_| round());
-    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(allocations::so_far(), before);
     drop(counter);
     logger.shutdown();
     assert_eq!(logger.stats().lifecycle.flows, 60, "and the packets were those of flows that are followed");

@@ -3,47 +3,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    net::SocketAddr,
-};
+mod allocations;
+
+use std::net::SocketAddr;
 
 use tuntrail::{
     clock::{Clock, Instant, SystemClock},
     hook::{Connection, ConnectionCounter, Device, Direction},
     tunnel::{Config, DropCounts, Engine, PeerConfig, PrivateKey, Sink},
 };
-
-thread_local! {
-    /// Per thread, so that the test harness's own threads don't count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is from `System.alloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the pointer is from `System.alloc`; the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// The last datagram, in a buffer that was made before.
 struct Last {
@@ -109,7 +77,7 @@ fn packets_through_engines_allocate_nothing() {
     let lengths = [20, 64, 576, 1380, 1420];
     let there = lengths.map(|length| packet(1, 2, length));
     let back = lengths.map(|length| packet(2, 1, length));
-    let before = ALLOCATIONS.get();
+    let before = allocations::so_far();
     for _ in 0..100 {
         for (there, back) in there.iter().zip(&back) {
             a.handle_inner(now, there, &mut a_out);
@@ -118,7 +86,7 @@ fn packets_through_engines_allocate_nothing() {
             a.handle_datagram(now, address(2), &b_out.datagram, &mut a_out);
         }
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations::so_far() - before, 0);
     assert_eq!((a_out.delivered, b_out.delivered), (500, 501));
     assert_eq!(a.stats().drops, DropCounts::default());
 }
