@@ -23,7 +23,10 @@ impl Ip {
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<String, LinuxError> {
         let output = Command::new(self.program).args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => LinuxError::IpMissing { program: self.program.to_owned() },
+            // The latter also when a folder of the search path may not be searched.
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                LinuxError::IpMissing { program: self.program.to_owned() }
+            }
             _ => LinuxError::System { action: "running the ip command", source: error },
         })?;
         if output.status.success() {
