@@ -146,23 +146,24 @@ impl Client {
     /// role has on disk. Waits for the disk.
     ///
     /// # Errors
-    /// When the store can't be opened, or can't be deleted.
+    /// When the store can't be opened, or can't be deleted. Recording has ended then all the same; call again to delete.
     pub fn set_consent(&self, consent: Consent) -> Result<(), ClientError> {
         let mut state = self.lock()?;
-        match consent {
-            Consent::Granted if state.recording.is_none() => {
+        if consent == Consent::Granted {
+            if state.recording.is_none() {
                 let recording = Recording::start(&self.config, &state)?;
                 state.attach(recording);
             }
-            Consent::Granted => {}
-            Consent::Unknown => state.detach().map_or(Ok(()), Recording::stop)?,
-            Consent::Denied => match state.detach() {
-                Some(recording) => recording.delete(&self.config)?,
-                None => Recording::delete_leftovers(&self.config)?,
-            },
+            state.consent = consent;
+            return Ok(());
         }
+        // A refusal holds whatever becomes of the files.
         state.consent = consent;
-        Ok(())
+        match (consent, state.detach()) {
+            (Consent::Denied, Some(recording)) => recording.delete(&self.config),
+            (Consent::Denied, None) => Recording::delete_leftovers(&self.config),
+            (_, recording) => recording.map_or(Ok(()), Recording::stop),
+        }
     }
 
     /// Starts the WireGuard tunnel `tunnel` on `device`. Counters of this client replace those in `options`.
@@ -189,6 +190,7 @@ impl Client {
     }
 
     /// Runs `act` with the tunnel of [`Self::start_tunnel`]: its address, counts, endpoints. `None` without a tunnel.
+    /// `act` must not call the client, which waits for it.
     pub fn with_tunnel<T>(&self, act: impl FnOnce(&Tunnel) -> T) -> Option<T> {
         self.lock().ok()?.tunnel.as_ref().map(act)
     }
@@ -303,14 +305,8 @@ impl Client {
         state.shut_down = true;
         state.stop_tunnel();
         let mut stats = state.stats();
-        let result = state.recording.take().map_or(Ok(stats.clone()), |recording| {
-            recording.finish(&mut stats)?;
-            Ok::<_, StoreError>(stats.clone())
-        });
-        match result {
-            Ok(stats) => ShutdownReport { stats, error: None },
-            Err(error) => ShutdownReport { stats, error: Some(error.to_string()) },
-        }
+        let error = state.recording.take().and_then(|recording| recording.finish(&mut stats).err());
+        ShutdownReport { stats, error: error.map(|error| error.to_string()) }
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, ClientError> {
@@ -348,6 +344,8 @@ impl State {
         if let (Some(tunnel), Some(_)) = (&self.tunnel, &self.recording) {
             // As above; a tunnel that has ended has dropped its counters.
             let _ = tunnel.set_counters(None, None);
+            // Waits until the tunnel has done so: what was counted must be handed over before recording ends.
+            let _ = tunnel.flush_counters();
         }
         self.recording.take()
     }

@@ -195,16 +195,18 @@ impl Recording {
         self.uploader.cancel();
         self.end_loggers();
         drop(self.uploader);
-        self.store.destroy()?;
-        Ok(identity::delete(&config.directory)?)
+        let deleted = self.store.destroy();
+        identity::delete(&config.directory)?;
+        Ok(deleted?)
     }
 
     /// Deletes what earlier runs recorded.
     pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), ClientError> {
         if config.directory.exists() {
             let (store, _) = open_store(config)?;
-            store.destroy()?;
+            let deleted = store.destroy();
             identity::delete(&config.directory)?;
+            deleted?;
         }
         Ok(())
     }

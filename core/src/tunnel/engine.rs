@@ -181,16 +181,7 @@ impl Engine {
             tell_path(counter.as_mut(), &mut self.told_path, now, index, peer);
             counter.count_packet(now, packet, Direction::Tx);
         }
-        let mut io = Io {
-            sink,
-            plain: &mut self.plain,
-            output: &mut self.output,
-            counter: &mut self.physical_counter,
-            events: &mut self.events,
-            drops: &mut self.drops,
-        };
-        peer.send_packet(now, packet, &mut io);
-        self.rearm(index);
+        self.with_peer(index, sink, |peer, io| peer.send_packet(now, packet, io));
     }
 
     /// Takes a datagram from the network. Any bytes are legal.
@@ -373,6 +364,7 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn with_peer<S: Sink>(
         &mut self,
         index: usize,

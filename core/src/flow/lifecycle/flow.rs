@@ -130,7 +130,7 @@ pub(super) struct Flow {
 /// What is to be told of a flow.
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Nothing for now.
+    /// Nothing: the latest event has told of every packet.
     Told,
     /// An update, sometime after this packet, which no event has told of.
     UntoldSince(Instant),
