@@ -19,6 +19,7 @@
 pub mod client;
 pub mod clock;
 pub mod consent;
+mod files;
 pub mod flow;
 pub mod hook;
 pub mod netmap;

@@ -8,6 +8,7 @@
 //! counted, written or sent.
 
 mod config;
+mod decision;
 mod identity;
 mod recording;
 
@@ -17,12 +18,13 @@ use std::{
 };
 
 use thiserror::Error;
+use tracing::warn;
 
-use self::recording::Recording;
 pub use self::{
     config::{ClientConfig, Collections},
     recording::StoreStats,
 };
+use self::{decision::Decision, recording::Recording};
 use crate::{
     consent::Consent,
     flow::{
@@ -142,8 +144,10 @@ impl Client {
     }
 
     /// Applies the user's answer. [`Consent::Granted`] starts recording, also for a tunnel that is running.
-    /// [`Consent::Denied`] stops recording, cancels a running upload, and deletes every record and the log ID that this app's
-    /// role has on disk. Waits for the disk.
+    /// [`Consent::Denied`] stops recording, cancels a running upload, writes the denial down, and deletes every record and the
+    /// log ID that this app's role has on disk. If the process is killed in between, the next start finishes the deletion
+    /// before anything else, whatever consent it is given; another role's records from before the denial go when that role
+    /// starts. Waits for the disk.
     ///
     /// # Errors
     /// When the store can't be opened, or can't be deleted. Recording has ended then all the same; call again to delete.
@@ -151,6 +155,9 @@ impl Client {
         let mut state = self.lock()?;
         if consent == Consent::Granted {
             if state.recording.is_none() {
+                let mut decision = Decision::load(&self.config.directory, &self.config.role)?;
+                self.finish_deletion(&mut decision)?;
+                decision.grant()?;
                 let recording = Recording::start(&self.config, &state)?;
                 state.attach(recording);
             }
@@ -160,10 +167,56 @@ impl Client {
         // A refusal holds whatever becomes of the files.
         state.consent = consent;
         match (consent, state.detach()) {
-            (Consent::Denied, Some(recording)) => recording.delete(&self.config),
-            (Consent::Denied, None) => Recording::delete_leftovers(&self.config),
-            (_, recording) => recording.map_or(Ok(()), Recording::stop),
+            (Consent::Denied, recording) => self.delete_all(recording),
+            (_, Some(recording)) => recording.stop(),
+            (_, None) => {
+                let decision = Decision::load(&self.config.directory, &self.config.role);
+                let finished = decision
+                    .map_err(ClientError::from)
+                    .and_then(|mut decision| self.finish_deletion(&mut decision));
+                if let Err(error) = finished {
+                    // Nothing will be sent of it: the next grant comes here, too.
+                    warn!(%error, "can't finish deleting what the user denied");
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Deletes what a denial left, if its deletion was interrupted.
+    fn finish_deletion(&self, decision: &mut Decision) -> Result<(), ClientError> {
+        if decision.deletion_is_due() {
+            Recording::delete_leftovers(&self.config)?;
+            decision.deleted()?;
+        }
+        if decision.is_denied() {
+            identity::delete(&self.config.directory)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes everything, after the denial is written down.
+    fn delete_all(&self, recording: Option<Recording>) -> Result<(), ClientError> {
+        if recording.is_none() && !self.config.directory.exists() {
+            return Ok(());
+        }
+        if let Some(recording) = &recording {
+            recording.cancel_upload();
+        }
+        let mut decision = Decision::load(&self.config.directory, &self.config.role);
+        let noted = decision.as_mut().map_or(Ok(()), Decision::deny);
+        let deleted = match recording {
+            Some(recording) => recording.delete(),
+            None => Recording::delete_leftovers(&self.config),
+        };
+        identity::delete(&self.config.directory)?;
+        deleted?;
+        let mut decision = decision?;
+        if noted.is_err() {
+            // A full disk has room now.
+            decision.deny()?;
+        }
+        Ok(decision.deleted()?)
     }
 
     /// Starts the WireGuard tunnel `tunnel` on `device`. Counters of this client replace those in `options`.

@@ -190,25 +190,23 @@ impl Recording {
         flushed.and(self.store.shutdown())
     }
 
-    /// Ends recording and deletes all of it.
-    pub(super) fn delete(self, config: &ClientConfig) -> Result<(), ClientError> {
+    /// Breaks off a running upload.
+    pub(super) fn cancel_upload(&self) {
         self.uploader.cancel();
+    }
+
+    /// Ends recording and deletes all of it.
+    pub(super) fn delete(self) -> Result<(), StoreError> {
+        self.cancel_upload();
         self.end_loggers();
         drop(self.uploader);
-        let deleted = self.store.destroy();
-        identity::delete(&config.directory)?;
-        Ok(deleted?)
+        self.store.destroy()
     }
 
     /// Deletes what earlier runs recorded.
-    pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), ClientError> {
-        if config.directory.exists() {
-            let (store, _) = open_store(config)?;
-            let deleted = store.destroy();
-            identity::delete(&config.directory)?;
-            deleted?;
-        }
-        Ok(())
+    pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), StoreError> {
+        let (store, _) = open_store(config)?;
+        store.destroy()
     }
 
     /// Flows end before the sessions that are made of them.
