@@ -40,7 +40,7 @@ fn config(directory: &Path, server: &Server, role: Role, consent: Consent) -> Cl
 
 /// The names of the logs that records arrived in.
 fn logs(server: &Server) -> HashSet<String> {
-    server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.public_id.to_string()).collect()
+    server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.public_id).collect()
 }
 
 #[test]
