@@ -8,6 +8,7 @@ use std::{
 use crate::{
     clock::{SharedClock, SystemClock},
     consent::Consent,
+    diagnostics::Diagnostics,
     flow::{FlowConfig, session::SessionConfig},
     store::{Role, StreamConfig},
     upload::{Collection, ConfigError, PrivateId, UploadConfig},
@@ -38,6 +39,9 @@ pub struct ClientConfig {
     pub copy_id: Option<PrivateId>,
     /// Where and how records are sent.
     pub upload: UploadConfig,
+    /// Our own log lines. The client writes them to files below `directory` while consent is granted, and deletes them with
+    /// everything else. Default: none.
+    pub diagnostics: Option<Diagnostics>,
     /// The clock. Only tests need another than [`SystemClock`].
     pub clock: SharedClock,
 }
@@ -61,8 +65,14 @@ impl ClientConfig {
             private_id: None,
             copy_id: None,
             upload,
+            diagnostics: None,
             clock: Arc::new(SystemClock),
         })
+    }
+
+    /// Where our own log is written.
+    pub(super) fn diagnostics_directory(&self) -> PathBuf {
+        self.directory.join("diagnostics").join(format!("w-{}", self.role.as_str()))
     }
 }
 

@@ -27,6 +27,7 @@ pub use self::{
 use self::{decision::Decision, recording::Recording};
 use crate::{
     consent::Consent,
+    diagnostics::{Diagnostics, DiagnosticsLimits, DiagnosticsStats},
     flow::{
         ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message,
         session::{SessionConfig, SessionConfigError, SessionStats},
@@ -85,6 +86,8 @@ pub struct ClientStats {
     pub store: Option<StoreStats>,
     /// The running tunnel, or the last one.
     pub tunnel: Option<TunnelStats>,
+    /// Our own log lines, if the configuration has a log.
+    pub diagnostics: Option<DiagnosticsStats>,
 }
 
 /// What is left when a client has shut down.
@@ -160,6 +163,7 @@ impl Client {
                 decision.grant()?;
                 let recording = Recording::start(&self.config, &state)?;
                 state.attach(recording);
+                self.open_diagnostics();
             }
             state.consent = consent;
             return Ok(());
@@ -168,7 +172,11 @@ impl Client {
         state.consent = consent;
         match (consent, state.detach()) {
             (Consent::Denied, recording) => self.delete_all(recording),
-            (_, Some(recording)) => recording.stop(),
+            (_, Some(recording)) => {
+                let stopped = recording.stop();
+                self.close_diagnostics();
+                stopped
+            }
             (_, None) => {
                 let decision = Decision::load(&self.config.directory, &self.config.role);
                 let finished = decision
@@ -187,6 +195,7 @@ impl Client {
     fn finish_deletion(&self, decision: &mut Decision) -> Result<(), ClientError> {
         if decision.deletion_is_due() {
             Recording::delete_leftovers(&self.config)?;
+            self.delete_diagnostics()?;
             decision.deleted()?;
         }
         if decision.is_denied() {
@@ -209,14 +218,44 @@ impl Client {
             Some(recording) => recording.delete(),
             None => Recording::delete_leftovers(&self.config),
         };
+        let diagnostics = self.delete_diagnostics();
         identity::delete(&self.config.directory)?;
         deleted?;
+        diagnostics?;
         let mut decision = decision?;
         if noted.is_err() {
             // A full disk has room now.
             decision.deny()?;
         }
         Ok(decision.deleted()?)
+    }
+
+    /// Our own log must not keep the records from being kept: what fails here is in its statistics.
+    fn open_diagnostics(&self) {
+        if let Some(diagnostics) = &self.config.diagnostics
+            && let Err(error) =
+                diagnostics.open(&self.config.diagnostics_directory(), DiagnosticsLimits::default())
+        {
+            warn!(%error, "no log files");
+        }
+    }
+
+    fn close_diagnostics(&self) {
+        if let Some(diagnostics) = &self.config.diagnostics {
+            diagnostics.close();
+        }
+    }
+
+    fn delete_diagnostics(&self) -> std::io::Result<()> {
+        let directory = self.config.diagnostics_directory();
+        match &self.config.diagnostics {
+            Some(diagnostics) => diagnostics.delete(&directory)?,
+            // An earlier run may have had one.
+            None => Diagnostics::delete_files(&directory)?,
+        }
+        // Another role's may be in it, or it was never made.
+        let _ = directory.parent().map(std::fs::remove_dir);
+        Ok(())
     }
 
     /// Starts the WireGuard tunnel `tunnel` on `device`. Counters of this client replace those in `options`.
@@ -346,7 +385,7 @@ impl Client {
     /// What the client has done so far.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
-        self.lock().map(|state| state.stats()).unwrap_or_default()
+        self.lock().map(|state| self.stats_of(&state)).unwrap_or_default()
     }
 
     /// Stops the tunnel, writes every record, and stops all threads. Sends nothing: records wait on disk for the next
@@ -357,9 +396,15 @@ impl Client {
         };
         state.shut_down = true;
         state.stop_tunnel();
-        let mut stats = state.stats();
+        let mut stats = self.stats_of(&state);
         let error = state.recording.take().and_then(|recording| recording.finish(&mut stats).err());
+        self.close_diagnostics();
         ShutdownReport { stats, error: error.map(|error| error.to_string()) }
+    }
+
+    fn stats_of(&self, state: &State) -> ClientStats {
+        let diagnostics = self.config.diagnostics.as_ref().map(Diagnostics::stats);
+        ClientStats { diagnostics, ..state.stats() }
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, ClientError> {
@@ -425,6 +470,7 @@ impl State {
             sessions: self.recording.as_ref().and_then(Recording::session_stats),
             store: self.recording.as_ref().map(Recording::store_stats),
             tunnel: self.tunnel.as_ref().map(Tunnel::stats).or_else(|| self.last_tunnel.clone()),
+            diagnostics: None,
         }
     }
 }
