@@ -9,8 +9,10 @@
 
 mod config;
 mod decision;
+mod export;
 mod identity;
 mod recording;
+mod revocation;
 
 use std::{
     fmt,
@@ -18,16 +20,16 @@ use std::{
 };
 
 use thiserror::Error;
-use tracing::warn;
 
+use self::recording::Recording;
 pub use self::{
     config::{ClientConfig, Collections},
+    export::ExportReport,
     recording::StoreStats,
 };
-use self::{decision::Decision, recording::Recording};
 use crate::{
     consent::Consent,
-    diagnostics::{Diagnostics, DiagnosticsLimits, DiagnosticsStats},
+    diagnostics::{Diagnostics, DiagnosticsStats},
     flow::{
         ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message,
         session::{SessionConfig, SessionConfigError, SessionStats},
@@ -35,7 +37,7 @@ use crate::{
     netmap::{NetworkMap, Routes},
     store::StoreError,
     tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
-    upload::{self, IdError, UploadOptions, UploadTicket},
+    upload::{self, IdError, PublicId, UploadOptions, UploadTicket},
 };
 
 /// Why the client could not start or do what it was asked to.
@@ -144,118 +146,6 @@ impl Client {
         client.config.sessions.as_ref().map_or(Ok(()), SessionConfig::check)?;
         client.set_consent(client.config.consent)?;
         Ok(client)
-    }
-
-    /// Applies the user's answer. [`Consent::Granted`] starts recording, also for a tunnel that is running.
-    /// [`Consent::Denied`] stops recording, cancels a running upload, writes the denial down, and deletes every record and the
-    /// log ID that this app's role has on disk. If the process is killed in between, the next start finishes the deletion
-    /// before anything else, whatever consent it is given; another role's records from before the denial go when that role
-    /// starts. Waits for the disk.
-    ///
-    /// # Errors
-    /// When the store can't be opened, or can't be deleted. Recording has ended then all the same; call again to delete.
-    pub fn set_consent(&self, consent: Consent) -> Result<(), ClientError> {
-        let mut state = self.lock()?;
-        if consent == Consent::Granted {
-            if state.recording.is_none() {
-                let mut decision = Decision::load(&self.config.directory, &self.config.role)?;
-                self.finish_deletion(&mut decision)?;
-                decision.grant()?;
-                let recording = Recording::start(&self.config, &state)?;
-                state.attach(recording);
-                self.open_diagnostics();
-            }
-            state.consent = consent;
-            return Ok(());
-        }
-        // A refusal holds whatever becomes of the files.
-        state.consent = consent;
-        match (consent, state.detach()) {
-            (Consent::Denied, recording) => self.delete_all(recording),
-            (_, Some(recording)) => {
-                let stopped = recording.stop();
-                self.close_diagnostics();
-                stopped
-            }
-            (_, None) => {
-                let decision = Decision::load(&self.config.directory, &self.config.role);
-                let finished = decision
-                    .map_err(ClientError::from)
-                    .and_then(|mut decision| self.finish_deletion(&mut decision));
-                if let Err(error) = finished {
-                    // Nothing will be sent of it: the next grant comes here, too.
-                    warn!(%error, "can't finish deleting what the user denied");
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Deletes what a denial left, if its deletion was interrupted.
-    fn finish_deletion(&self, decision: &mut Decision) -> Result<(), ClientError> {
-        if decision.deletion_is_due() {
-            Recording::delete_leftovers(&self.config)?;
-            self.delete_diagnostics()?;
-            decision.deleted()?;
-        }
-        if decision.is_denied() {
-            identity::delete(&self.config.directory)?;
-        }
-        Ok(())
-    }
-
-    /// Deletes everything, after the denial is written down.
-    fn delete_all(&self, recording: Option<Recording>) -> Result<(), ClientError> {
-        if recording.is_none() && !self.config.directory.exists() {
-            return Ok(());
-        }
-        if let Some(recording) = &recording {
-            recording.cancel_upload();
-        }
-        let mut decision = Decision::load(&self.config.directory, &self.config.role);
-        let noted = decision.as_mut().map_or(Ok(()), Decision::deny);
-        let deleted = match recording {
-            Some(recording) => recording.delete(),
-            None => Recording::delete_leftovers(&self.config),
-        };
-        let diagnostics = self.delete_diagnostics();
-        identity::delete(&self.config.directory)?;
-        deleted?;
-        diagnostics?;
-        let mut decision = decision?;
-        if noted.is_err() {
-            // A full disk has room now.
-            decision.deny()?;
-        }
-        Ok(decision.deleted()?)
-    }
-
-    /// Our own log must not keep the records from being kept: what fails here is in its statistics.
-    fn open_diagnostics(&self) {
-        if let Some(diagnostics) = &self.config.diagnostics
-            && let Err(error) =
-                diagnostics.open(&self.config.diagnostics_directory(), DiagnosticsLimits::default())
-        {
-            warn!(%error, "no log files");
-        }
-    }
-
-    fn close_diagnostics(&self) {
-        if let Some(diagnostics) = &self.config.diagnostics {
-            diagnostics.close();
-        }
-    }
-
-    fn delete_diagnostics(&self) -> std::io::Result<()> {
-        let directory = self.config.diagnostics_directory();
-        match &self.config.diagnostics {
-            Some(diagnostics) => diagnostics.delete(&directory)?,
-            // An earlier run may have had one.
-            None => Diagnostics::delete_files(&directory)?,
-        }
-        // Another role's may be in it, or it was never made.
-        let _ = directory.parent().map(std::fs::remove_dir);
-        Ok(())
     }
 
     /// Starts the WireGuard tunnel `tunnel` on `device`. Counters of this client replace those in `options`.
@@ -380,6 +270,13 @@ impl Client {
         let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
         state.close_window(recording);
         Ok(recording.upload(reason, options))
+    }
+
+    /// The name of this device's log at the server, to be read out to support or to ask for its deletion. It gives no access.
+    /// `None` without consent.
+    #[must_use]
+    pub fn log_id(&self) -> Option<PublicId> {
+        self.lock().ok()?.recording.as_ref().map(Recording::log_id)
     }
 
     /// What the client has done so far.

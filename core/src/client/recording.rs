@@ -15,7 +15,8 @@ use crate::{
     netmap::{NetworkMap, Routes},
     store::{Store, StoreConfig, StoreError, StreamConfig, StreamHandle, StreamName, StreamStats},
     upload::{
-        Collection, Envelope, UploadOptions, UploadStream, UploadTicket, Uploader, encode_trusted_object,
+        Collection, Envelope, PublicId, UploadOptions, UploadStream, UploadTicket, Uploader,
+        encode_trusted_object,
     },
 };
 
@@ -30,6 +31,7 @@ pub(super) struct Recording {
     uploader: Uploader,
     streams: Streams,
     store: Store,
+    log_id: PublicId,
 }
 
 /// The store's streams. All of them exist, whatever is being recorded, so that records of an earlier configuration are
@@ -118,7 +120,8 @@ impl Recording {
             let sessions = Arc::clone(sessions);
             logger.set_flow_observer(Some(Box::new(move |event| sessions.observe_flow(event))));
         }
-        let recording = Self { logger, sessions, uploader, streams, store };
+        let log_id = private_id.public();
+        let recording = Self { logger, sessions, uploader, streams, store, log_id };
         recording.set_network(state.network.0.clone(), state.network.1.clone());
         if let Some(observer) = &state.observer {
             recording.set_observer(Arc::clone(observer));
@@ -172,6 +175,27 @@ impl Recording {
     pub(super) fn store_stats(&self) -> StoreStats {
         let Streams { windows, flows, sessions } = &self.streams;
         StoreStats { windows: windows.stats(), flows: flows.stats(), sessions: sessions.stats() }
+    }
+
+    /// Names the log at the server.
+    pub(super) const fn log_id(&self) -> PublicId {
+        self.log_id
+    }
+
+    /// The streams, with the collections they go to.
+    pub(super) fn streams<'a>(&self, config: &'a ClientConfig) -> Vec<(StreamHandle, &'a Collection)> {
+        let Streams { windows, flows, sessions } = &self.streams;
+        vec![
+            (windows.clone(), &config.collections.windows),
+            (flows.clone(), &config.collections.flows),
+            (sessions.clone(), &config.collections.sessions),
+        ]
+    }
+
+    /// Deletes every record, and goes on recording.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        self.cancel_upload();
+        self.store.clear()
     }
 
     /// Ends recording; what was recorded stays on disk.
