@@ -20,6 +20,7 @@ use std::{
 };
 
 use thiserror::Error;
+use tracing::{debug, info};
 
 use self::recording::Recording;
 pub use self::{
@@ -142,6 +143,13 @@ impl Client {
             }),
             config,
         };
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            os = std::env::consts::OS,
+            arch = std::env::consts::ARCH,
+            role = client.config.role.as_str(),
+            "client starts"
+        );
         client.config.flow.check()?;
         client.config.sessions.as_ref().map_or(Ok(()), SessionConfig::check)?;
         client.set_consent(client.config.consent)?;
@@ -167,7 +175,9 @@ impl Client {
             options.virtual_counter = Some(Box::new(recording.counter(Layer::Virtual)));
             options.physical_counter = Some(Box::new(recording.counter(Layer::Physical)));
         }
+        let (peers, mtu) = (tunnel.peers.len(), tunnel.mtu);
         state.tunnel = Some(Tunnel::start(tunnel, device, options)?);
+        info!(peers, mtu, "tunnel started");
         Ok(())
     }
 
@@ -203,6 +213,7 @@ impl Client {
         if let Some(recording) = &state.recording {
             recording.set_network(map.clone(), routes.clone());
         }
+        debug!("network map set");
         state.network = (map, routes);
         Ok(())
     }
@@ -292,6 +303,7 @@ impl Client {
             return ShutdownReport::default();
         };
         state.shut_down = true;
+        info!("client shuts down");
         state.stop_tunnel();
         let mut stats = self.stats_of(&state);
         let error = state.recording.take().and_then(|recording| recording.finish(&mut stats).err());
@@ -357,7 +369,9 @@ impl State {
     fn stop_tunnel(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
             tunnel.stop();
-            self.last_tunnel = Some(tunnel.stats());
+            let stats = tunnel.stats();
+            info!(sent = stats.carried.tx_packets, received = stats.carried.rx_packets, "tunnel stopped");
+            self.last_tunnel = Some(stats);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the user's answer does: recording begins, ends, or is deleted with all that it made.
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Client, ClientError, decision::Decision, identity, recording::Recording};
 use crate::{
@@ -19,6 +19,7 @@ impl Client {
     /// When the store can't be opened, or can't be deleted. Recording has ended then all the same; call again to delete.
     pub fn set_consent(&self, consent: Consent) -> Result<(), ClientError> {
         let mut state = self.lock()?;
+        info!(?consent, "consent");
         if consent == Consent::Granted {
             if state.recording.is_none() {
                 let mut decision = Decision::load(&self.config.directory, &self.config.role)?;
