@@ -95,6 +95,8 @@ pub struct Engine {
     carried: CarriedCounts,
     events: EventCounts,
     drops: DropCounts,
+    /// The count of handshakes given up that [`Engine::take_gave_up`] has told of.
+    told_gave_up: u64,
 }
 
 impl Engine {
@@ -137,6 +139,7 @@ impl Engine {
             carried: CarriedCounts::default(),
             events: EventCounts::default(),
             drops: DropCounts::default(),
+            told_gave_up: 0,
         };
         for (index, (peer, endpoint)) in config.peers.iter().zip(endpoints).enumerate() {
             let session_base = engine.free_session_base()?;
@@ -332,6 +335,24 @@ impl Engine {
         }
         self.rearm(index);
         true
+    }
+
+    /// Where a peer is believed to be.
+    pub(super) fn endpoint(&self, peer: &PublicKey) -> Option<SocketAddr> {
+        self.peers.get(self.peer_by_key(peer)?)?.endpoint()
+    }
+
+    /// Tells of each peer whose handshake was given up since the last call.
+    pub(super) fn take_gave_up(&mut self, mut each: impl FnMut(&PublicKey)) {
+        if self.told_gave_up == self.events.gave_up {
+            return;
+        }
+        self.told_gave_up = self.events.gave_up;
+        for peer in &mut self.peers {
+            if peer.take_gave_up() {
+                each(peer.public_key());
+            }
+        }
     }
 
     /// Inner packets, as a device that can be counted.

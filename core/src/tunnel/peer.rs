@@ -19,6 +19,7 @@ use self::timers::{Timers, Unanswered};
 use super::{
     config::PeerConfig,
     engine::Sink,
+    key::PublicKey,
     message,
     stats::{DropCounts, EventCounts, PeerStats},
 };
@@ -87,6 +88,8 @@ pub(super) struct Peer {
     wants_handshake: bool,
     /// A session became usable: staged packets can go.
     wants_drain: bool,
+    /// A handshake was given up, and nobody has asked yet.
+    gave_up: bool,
 }
 
 impl Peer {
@@ -127,7 +130,17 @@ impl Peer {
             },
             wants_handshake: false,
             wants_drain: false,
+            gave_up: false,
         }
+    }
+
+    pub(super) fn public_key(&self) -> &PublicKey {
+        &self.stats.public_key
+    }
+
+    /// Whether a handshake was given up since the last call.
+    pub(super) fn take_gave_up(&mut self) -> bool {
+        std::mem::take(&mut self.gave_up)
     }
 
     pub(super) fn stats(&self) -> PeerStats {
@@ -336,6 +349,7 @@ impl Peer {
 
     fn gave_up<S: Sink>(&mut self, io: &mut Io<'_, S>) {
         io.events.gave_up += 1;
+        self.gave_up = true;
         io.drops.staged_expired += self.staged.len() as u64;
         self.staged = VecDeque::new();
         self.staged_bytes = 0;
@@ -486,7 +500,6 @@ fn pad<'a>(packet: &'a [u8], mtu: usize, buffer: &'a mut [u8]) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnel::key::PublicKey;
 
     #[test]
     fn packets_are_padded_to_whole_blocks_within_the_mtu() {
