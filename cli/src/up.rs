@@ -7,14 +7,14 @@ use tuntrail::{
     consent::Consent,
     flow::ExitFlows,
     netmap::{NetworkMap, NetworkMapError, Node, NodeId, Routes},
-    tunnel::{Config, DEFAULT_MTU, FdDevice, Framing, PublicKey, TunDevice, TunnelOptions},
+    tunnel::{Config, DEFAULT_MTU, PublicKey, TunnelOptions},
 };
 
 use crate::{
     CommandError,
     linux::{
         route::{Routes as KernelRoutes, free_mark},
-        tun::Tun,
+        tun::{Offload, Tun},
     },
     stop::StopSignal,
     text,
@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Record the destinations of exit traffic too: addresses, ports and protocols.
     #[arg(long)]
     full_exit_flows: bool,
+    /// Read and write one packet at a time, for kernels or drivers that fail at segmentation offload. Much slower.
+    #[arg(long)]
+    no_offload: bool,
 }
 
 /// Linux names a network device with at most 15 bytes (IFNAMSIZ less the final NUL).
@@ -86,16 +89,19 @@ impl Up {
         let (map, routes) = network(&config)?;
         client.set_network(map, routes)?;
 
-        let device = Tun::create(Some(&name), &config.addresses, config.mtu.unwrap_or(DEFAULT_MTU))?;
+        let mtu = config.mtu.unwrap_or(DEFAULT_MTU);
+        let offload = if arguments.no_offload { Offload::Off } else { Offload::On };
+        let device = Tun::create(Some(&name), &config.addresses, mtu, offload)?;
+        let interface = device.name.clone();
         let allowed_ips: Vec<_> =
             config.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied()).collect();
         let mark = config.fw_mark.map_or_else(free_mark, Ok)?;
         let options = TunnelOptions { mark: Some(mark), ..TunnelOptions::default() };
-        client.start_tunnel(config, TunDevice::Fd(FdDevice::new(device.fd, Framing::Raw)), options)?;
+        client.start_tunnel(config, device.into(), options)?;
         // The tunnel runs first: its endpoints' names must be resolved outside of it.
         let stats = client.stats().tunnel.unwrap_or_default();
         let endpoints: Vec<_> = stats.peers.iter().filter_map(|peer| Some(peer.endpoint?.ip())).collect();
-        let routes = KernelRoutes::install(&device.name, &allowed_ips, &endpoints, mark)?;
+        let routes = KernelRoutes::install(&interface, &allowed_ips, &endpoints, mark)?;
         Ok(Self { name, routes, client })
     }
 
@@ -244,6 +250,7 @@ mod tests {
                     server: "http://127.0.0.1:9".to_owned(),
                     upload_at_end: false,
                     full_exit_flows: false,
+                    no_offload: false,
                 })
                 .map_err(|error| error.to_string())
             })
