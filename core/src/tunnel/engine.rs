@@ -189,6 +189,19 @@ impl Engine {
 
     /// Takes a datagram from the network. Any bytes are legal.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) {
+        self.handle_datagram_at(now, None, from, datagram, sink);
+    }
+
+    /// [`Self::handle_datagram`] where it is known which of our addresses the datagram came to: counters are told of it as the
+    /// local end of the path.
+    pub fn handle_datagram_at(
+        &mut self,
+        now: Instant,
+        local: Option<SocketAddr>,
+        from: SocketAddr,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
         if datagram.len() > MAX_DATAGRAM {
             self.drops.malformed += 1;
             return;
@@ -217,7 +230,7 @@ impl Engine {
             }
         };
         match owner {
-            Some(index) => self.receive(now, index, from, datagram, sink),
+            Some(index) => self.receive(now, index, (local, from), datagram, sink),
             None => self.drops.unknown_peer += 1,
         }
     }
@@ -227,7 +240,7 @@ impl Engine {
         &mut self,
         now: Instant,
         index: usize,
-        from: SocketAddr,
+        (local, from): (Option<SocketAddr>, SocketAddr),
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
@@ -236,6 +249,7 @@ impl Engine {
         };
         let mut io = Io {
             sink,
+            local,
             plain: &mut self.plain,
             output: &mut self.output,
             counter: &mut self.physical_counter,
@@ -395,6 +409,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(index) {
             let mut io = Io {
                 sink,
+                local: None,
                 plain: &mut self.plain,
                 output: &mut self.output,
                 counter: &mut self.physical_counter,
@@ -462,7 +477,7 @@ fn tell_path(
     if *told != path {
         *told = path;
         if let Some(endpoint) = peer.endpoint() {
-            counter.path(now, None, endpoint);
+            counter.path(now, peer.local(), endpoint);
         }
     }
 }

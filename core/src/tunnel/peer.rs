@@ -40,6 +40,8 @@ const MAX_DRAIN: usize = 257;
 /// What a peer needs of the engine while it handles one thing.
 pub(super) struct Io<'a, S> {
     pub(super) sink: &'a mut S,
+    /// The address of ours that the datagram came to, if it is known.
+    pub(super) local: Option<SocketAddr>,
     /// Padded packets on their way into boringtun.
     pub(super) plain: &'a mut [u8],
     /// What boringtun writes.
@@ -81,7 +83,9 @@ pub(super) struct Peer {
     /// How datagrams are counted: from the peer's first inner address to its endpoint. Kept ready because it is
     /// wanted for every packet.
     physical: Connection,
-    /// How often the endpoint was set.
+    /// The address of ours that the peer sends to, once it is known.
+    local: Option<SocketAddr>,
+    /// How often the endpoint or the local address was set.
     moves: u32,
     stats: PeerStats,
     /// Something called for a handshake while the output buffer was in use.
@@ -118,6 +122,7 @@ impl Peer {
             staged_bytes: 0,
             mtu: usize::from(own.mtu),
             physical: Connection { protocol: Protocol::UNKNOWN, src: local_address(config), dst: endpoint },
+            local: None,
             moves: 0,
             stats: PeerStats {
                 public_key,
@@ -160,7 +165,11 @@ impl Peer {
         self.stats.endpoint
     }
 
-    /// Changes whenever the endpoint does: cheaper to compare for each packet.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    /// Changes whenever the endpoint or the local address does: cheaper to compare for each packet.
     #[inline]
     pub(super) fn moves(&self) -> u32 {
         self.moves
@@ -435,10 +444,16 @@ impl Peer {
             }
             self.move_to(from);
         }
+        if io.local.is_some() && self.local != io.local {
+            self.moves = self.moves.wrapping_add(1);
+            self.local = io.local;
+        }
     }
 
     fn move_to(&mut self, endpoint: SocketAddr) {
         self.moves = self.moves.wrapping_add(1);
+        // What was learned of another family's path says nothing about this one.
+        self.local = self.local.filter(|local| local.is_ipv4() == endpoint.is_ipv4());
         self.stats.endpoint = Some(endpoint);
         self.physical.dst = Some(endpoint);
     }

@@ -263,6 +263,7 @@ impl Runner {
 
     fn receive(&mut self, now: Instant, family: Family) -> Left {
         let (mut taken, mut failures) = (0, 0);
+        let port = self.parts.sockets.get(family).map(Socket::port);
         let left = loop {
             if taken >= BURST {
                 break Left::More;
@@ -272,7 +273,8 @@ impl Runner {
                     let Parts { engine, sockets, device, .. } = &mut self.parts;
                     let mut output = Output { sockets, device, counts: &mut self.counts };
                     for (meta, datagram) in self.received.datagrams() {
-                        engine.handle_datagram(now, meta.addr, datagram, &mut output);
+                        let local = meta.dst_ip.zip(port).map(SocketAddr::from);
+                        engine.handle_datagram_at(now, local, meta.addr, datagram, &mut output);
                         taken += 1;
                     }
                     if !self.received.is_full() {

@@ -56,6 +56,7 @@ pub(super) struct Socket {
     socket: UdpSocket,
     state: UdpSocketState,
     batch: Batch,
+    port: u16,
 }
 
 impl Socket {
@@ -64,11 +65,17 @@ impl Socket {
         let state = UdpSocketState::new((&socket).into())?;
         options::allow_fragments(&socket);
         options::forget_timestamps(&socket);
-        Ok(Self { socket, state, batch: Batch::default() })
+        let port = socket.local_addr()?.port();
+        Ok(Self { socket, state, batch: Batch::default(), port })
     }
 
     pub(super) fn as_udp(&self) -> &UdpSocket {
         &self.socket
+    }
+
+    /// The one it is bound to.
+    pub(super) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Whether it waits to be writable.
@@ -79,12 +86,12 @@ impl Socket {
     /// Sends soon: at the latest with [`Self::flush`].
     #[inline]
     pub(super) fn send(&mut self, to: SocketAddr, datagram: &[u8], counts: &mut IoCounts) {
-        let Self { socket, state, batch } = self;
+        let Self { socket, state, batch, .. } = self;
         batch.push(to, datagram, state.max_gso_segments(), &mut sender(socket, state), counts);
     }
 
     pub(super) fn flush(&mut self, counts: &mut IoCounts) {
-        let Self { socket, state, batch } = self;
+        let Self { socket, state, batch, .. } = self;
         batch.flush(&mut sender(socket, state), counts);
     }
 

@@ -357,6 +357,33 @@ fn stopping_under_full_load_is_prompt_and_loses_no_count() {
     assert_eq!((counted.packets, counted.bytes), (carried.tx_packets, carried.tx_bytes));
 }
 
+#[test]
+fn counters_learn_both_ends_of_the_path_with_the_first_answer() {
+    let b = Node::start(config(2, 1, None), loopback());
+    let there = b.tunnel.local_addr().v4.unwrap();
+    let (paths, told) = mpsc::channel();
+    let options = TunnelOptions { virtual_counter: Some(Box::new(PathReporter(paths))), ..loopback() };
+    let a = Node::start(config(1, 2, Some(there)), options);
+    a.queue.send(&packet(1, 2, b"x")).unwrap();
+    b.receive();
+    b.queue.send(&packet(2, 1, b"y")).unwrap();
+    a.receive();
+    a.tunnel.stop();
+    let here = a.tunnel.local_addr().v4;
+    assert!(here.is_some());
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [(None, there), (here, there)]);
+}
+
+struct PathReporter(mpsc::Sender<(Option<SocketAddr>, SocketAddr)>);
+
+impl ConnectionCounter for PathReporter {
+    fn count(&mut self, _: Instant, _: &Connection, _: u64, _: u64, _: Direction) {}
+
+    fn path(&mut self, _: Instant, local: Option<SocketAddr>, remote: SocketAddr) {
+        self.0.send((local, remote)).unwrap();
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Totals {
     packets: u64,
