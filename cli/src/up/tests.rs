@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     sync::Arc,
 };
@@ -10,7 +10,7 @@ use std::{
 use tuntrail::{
     flow::{Counts, Message},
     hook::Protocol,
-    tunnel::PrivateKey,
+    tunnel::{IoCounts, PrivateKey},
 };
 
 use super::*;
@@ -71,7 +71,7 @@ const SYN_HEADERS: u64 = 60;
 fn tcp_passes_intact_and_is_counted_by_the_segment_with_and_without_offload() {
     for offload in [Offload::On, Offload::Off] {
         // Only a transfer without retransmissions has a size that is known beforehand; nearly all are.
-        let done = (0..5).any(|_| match transfer(offload) {
+        let done = (0..5).any(|_| match transfer(offload, &[]) {
             None => true,
             Some(Transfer { retransmitted: true, .. }) => false,
             Some(Transfer { sent, received, .. }) => {
@@ -93,22 +93,64 @@ fn tcp_passes_intact_and_is_counted_by_the_segment_with_and_without_offload() {
     }
 }
 
+#[test]
+fn full_packets_pass_a_link_that_is_too_narrow_for_them() {
+    // 1420 bytes and WireGuard's 60 don't fit: batches are refused, and datagrams go in fragments.
+    const NARROW: [&str; 7] = ["ip", "link", "set", "dev", "cable0", "mtu", "1400"];
+    let Some(transfer) = transfer(Offload::On, &[&NARROW]) else { return };
+    assert_eq!(transfer.refused, IoCounts::default());
+}
+
+#[test]
+fn a_slow_link_makes_the_device_wait_instead_of_losing_what_was_read() {
+    // Slower than anything else on the way, with a queue that holds more than the socket's send buffer.
+    const SLOW: [&str; 13] = [
+        "tc", "qdisc", "add", "dev", "cable0", "root", "tbf", "rate", "50mbit", "burst", "64kb", "limit",
+        "8mb",
+    ];
+    let (Some(left), Some(right)) = (namespace_or_skip(), namespace_or_skip()) else { return };
+    connect(&left, &right);
+    left.run(|| execute(&SLOW)).unwrap();
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    let (left_up, right_up) = up_both(&left, &right, &directory, Offload::On);
+    let socket = left.run(|| UdpSocket::bind("10.9.0.1:0").unwrap()).unwrap();
+    for _ in 0..20_000 {
+        socket.send_to(&[7; 1300], "10.9.0.2:9").unwrap();
+    }
+    let stats = left_up.client.stats().tunnel.unwrap();
+    let (lost, carried) = (stats.io.send_full, stats.carried.tx_packets);
+    // What is at hand when the buffer fills up is lost. The rest waits in the kernel, which drops what is too much there.
+    assert!(carried > 100 && lost < carried / 5, "{lost} of {carried} lost");
+    down(&left, left_up);
+    down(&right, right_up);
+}
+
 /// What the records of both sides say of one transfer from left to right, in packets and bytes.
 struct Transfer {
     sent: (u64, u64),
     received: (u64, u64),
     retransmitted: bool,
+    /// By sockets and devices on the left.
+    refused: IoCounts,
 }
 
-/// Sends content from left to right and compares it. `None` where there are no namespaces.
-fn transfer(offload: Offload) -> Option<Transfer> {
+/// Sends content from left to right, over a cable on which `commands` were run at both ends, and compares it. `None` where
+/// there are no namespaces.
+fn transfer(offload: Offload, commands: &'static [&[&str]]) -> Option<Transfer> {
     let (left, right) = (namespace_or_skip()?, namespace_or_skip()?);
     connect(&left, &right);
+    for namespace in [&left, &right] {
+        namespace.run(|| commands.iter().for_each(|command| execute(command))).unwrap();
+    }
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let (left_up, right_up) = up_both(&left, &right, &directory, offload);
     let listener = right.run(|| TcpListener::bind("10.9.0.2:7").unwrap()).unwrap();
     let mut client = left.run(|| TcpStream::connect("10.9.0.2:7").unwrap()).unwrap();
     let (mut server, _) = listener.accept().unwrap();
+    // Far more than it takes; only a failing test waits that long.
+    let patience = Some(std::time::Duration::from_secs(20));
+    client.set_write_timeout(patience).unwrap();
+    server.set_read_timeout(patience).unwrap();
     let content: Vec<u8> = (0..TRANSFER).map(|at| (at / 251 + at % 251) as u8).collect();
     let expected = content.clone();
     let sender = std::thread::spawn(move || client.write_all(&content).unwrap());
@@ -118,6 +160,7 @@ fn transfer(offload: Offload) -> Option<Transfer> {
     assert!(received == expected, "{offload:?}: the content has changed");
     drop(server);
 
+    let refused = left_up.client.stats().tunnel.unwrap().io;
     let retransmitted = left.run(retransmissions).unwrap() + right.run(retransmissions).unwrap() > 0;
     down(&left, left_up);
     down(&right, right_up);
@@ -137,7 +180,13 @@ fn transfer(offload: Offload) -> Option<Transfer> {
         sent: sum(&|row| (row.tx_packets, row.tx_bytes), &left_rows),
         received: sum(&|row| (row.rx_packets, row.rx_bytes), &right_rows),
         retransmitted,
+        refused,
     })
+}
+
+fn execute(command: &[&str]) {
+    let status = std::process::Command::new(command[0]).args(&command[1..]).status().unwrap();
+    assert!(status.success(), "{command:?}");
 }
 
 /// TCP segments that the calling thread's namespace has sent again.
