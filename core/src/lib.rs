@@ -21,6 +21,7 @@
 pub mod client;
 pub mod clock;
 pub mod consent;
+pub mod diagnostics;
 mod files;
 pub mod flow;
 pub mod hook;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::hook::ConnectionCounter;
 
-/// Labels that can be counted at a time: ten times upstream's. A label once used keeps its row.
+/// Labels of an app's own that can be counted: ten times as many as upstream has. A label once used keeps its row.
 pub const MAX_LABELS: usize = 128;
 
 /// The network that the device's traffic goes over, as the host's system says.
@@ -30,7 +30,7 @@ pub enum InterfaceKind {
 #[non_exhaustive]
 pub enum SocketStatsError {
     /// All rows are in use.
-    #[error("no room to count {label}: {MAX_LABELS} labels are in use; use fewer labels of your own")]
+    #[error("no room to count {label}: {MAX_LABELS} labels of the app's own are in use; use fewer")]
     TooManyLabels {
         /// The label that was asked for.
         label: Label,
@@ -75,20 +75,21 @@ impl SocketCounters {
     /// A counter for the bytes that one job moves. All counters of a label share a row.
     ///
     /// # Errors
-    /// [`SocketStatsError::TooManyLabels`].
+    /// [`SocketStatsError::TooManyLabels`], only for labels of the app's own.
     pub fn counter(&self, label: Label) -> Result<SocketCounter, SocketStatsError> {
         let row = self.shared.row(label)?;
         Ok(SocketCounter { shared: Arc::clone(&self.shared), row, arms: !label.is_log_upload() })
     }
 
     /// Puts the count of the tunnel's datagrams before `inner`, the counter that they are reported to.
-    ///
-    /// # Errors
-    /// [`SocketStatsError::TooManyLabels`].
-    pub fn tunnel<C: ConnectionCounter>(&self, inner: C) -> Result<TunnelSockets<C>, SocketStatsError> {
-        let v4 = self.counter(Label::MAGICSOCK_CONN_UDP4)?;
-        let v6 = self.counter(Label::MAGICSOCK_CONN_UDP6)?;
-        Ok(TunnelSockets::new(inner, v4, v6))
+    #[must_use]
+    pub fn tunnel<C: ConnectionCounter>(&self, inner: C) -> TunnelSockets<C> {
+        let counter = |label| SocketCounter {
+            shared: Arc::clone(&self.shared),
+            row: self.shared.own_row(label),
+            arms: true,
+        };
+        TunnelSockets::new(inner, counter(Label::MAGICSOCK_CONN_UDP4), counter(Label::MAGICSOCK_CONN_UDP6))
     }
 
     /// Tells that registered sockets have moved bytes: the kernel does not. Their counts are read a tenth of a second

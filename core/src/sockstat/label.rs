@@ -40,7 +40,7 @@ impl Label {
     /// The first number that is an app's own. Leaves upstream room for four times the labels it has.
     pub const FIRST_APP: u16 = 64;
 
-    const UPSTREAM: [&'static str; 13] = [
+    pub(super) const UPSTREAM: [&'static str; 13] = [
         "ControlClientAuto",
         "ControlClientDialer",
         "DERPHTTPClient",
@@ -60,6 +60,11 @@ impl Label {
     #[must_use]
     pub const fn app(number: u16) -> Option<Self> {
         if number < Self::FIRST_APP { None } else { Some(Self(number)) }
+    }
+
+    /// Upstream's labels, by number.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..).map(Self).take(Self::UPSTREAM.len())
     }
 
     /// The number in the logs.

@@ -42,6 +42,9 @@ impl Row {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     gate: AtomicU8,
+    /// Of upstream's labels, by number.
+    own: [Arc<Row>; Label::UPSTREAM.len()],
+    /// Of the app's labels.
     rows: Mutex<BTreeMap<Label, Arc<Row>>>,
     #[cfg(unix)]
     pub(super) sockets: Mutex<super::sockets::Sockets>,
@@ -79,6 +82,9 @@ impl Shared {
     }
 
     pub(super) fn row(&self, label: Label) -> Result<Arc<Row>, SocketStatsError> {
+        if let Some(row) = self.own.get(usize::from(label.number())) {
+            return Ok(Arc::clone(row));
+        }
         let mut rows = lock(&self.rows);
         if let Some(row) = rows.get(&label) {
             return Ok(Arc::clone(row));
@@ -89,6 +95,12 @@ impl Shared {
         let row = Arc::<Row>::default();
         rows.insert(label, Arc::clone(&row));
         Ok(row)
+    }
+
+    /// The row of one of upstream's labels.
+    pub(super) fn own_row(&self, label: Label) -> Arc<Row> {
+        // There is one for each of them.
+        self.own.get(usize::from(label.number())).cloned().unwrap_or_default()
     }
 
     #[inline]
@@ -164,8 +176,9 @@ impl Shared {
     }
 
     fn take(&self) -> BTreeMap<Label, Bytes> {
-        let mut all: BTreeMap<_, _> =
-            lock(&self.rows).iter().map(|(&label, row)| (label, row.take())).collect();
+        let own = Label::all().zip(self.own.iter().map(|row| row.take()));
+        let mut all: BTreeMap<_, _> = own.collect();
+        all.extend(lock(&self.rows).iter().map(|(&label, row)| (label, row.take())));
         #[cfg(unix)]
         lock(&self.sockets).take(&mut all);
         all.retain(|_, bytes| !bytes.is_zero());

@@ -24,7 +24,10 @@ impl App {
         let mut config = client_config(directory, &server.base_url());
         // No pause between the attempts of a pass, so that no test waits for a real clock.
         config.upload.max_wait = Duration::ZERO;
-        let client = Client::start(config).unwrap();
+        Self::of(Client::start(config).unwrap())
+    }
+
+    pub(crate) fn of(client: Client) -> Self {
         client.set_network(map(1, PHONE, 2, ROUTER), routes(PHONE, &[], &[])).unwrap();
         let counter = client.counter(Layer::Virtual).unwrap().unwrap();
         Self { client, counter }
