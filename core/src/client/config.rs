@@ -28,6 +28,10 @@ pub struct ClientConfig {
     pub flow: FlowConfig,
     /// Which flows are recorded as access sessions of which resource. Default: none.
     pub sessions: Option<SessionConfig>,
+    /// When socket statistics are recorded. Default: only while [`Client::enable_socket_stats`] says so.
+    ///
+    /// [`Client::enable_socket_stats`]: super::Client::enable_socket_stats
+    pub socket_stats: SocketStats,
     /// Disk budget in bytes of each kind of record, at least 1 MiB. Default: 5 MiB, which hold about 25 MiB of records.
     pub max_disk_bytes: u64,
     /// Names of the kinds of records at the server.
@@ -60,6 +64,7 @@ impl ClientConfig {
             consent: Consent::default(),
             flow: FlowConfig::default(),
             sessions: None,
+            socket_stats: SocketStats::default(),
             max_disk_bytes: StreamConfig::DEFAULT_MAX_DISK_BYTES,
             collections: Collections::of_host(upload.host())?,
             private_id: None,
@@ -76,6 +81,16 @@ impl ClientConfig {
     }
 }
 
+/// When socket statistics are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SocketStats {
+    /// Only for a time, when somebody asks for it.
+    #[default]
+    OnDemand,
+    /// At all times.
+    Always,
+}
+
 /// What the server calls each kind of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collections {
@@ -85,6 +100,8 @@ pub struct Collections {
     pub flows: Collection,
     /// Access sessions. Default: `sessions.log.` and the host.
     pub sessions: Collection,
+    /// Socket statistics. Default: `sockstats.log.` and the host.
+    pub sockets: Collection,
 }
 
 impl Collections {
@@ -103,6 +120,7 @@ impl Collections {
             windows: format!("tailtraffic.log.{host}").parse()?,
             flows: format!("flows.log.{host}").parse()?,
             sessions: format!("sessions.log.{host}").parse()?,
+            sockets: format!("sockstats.log.{host}").parse()?,
         })
     }
 }

@@ -13,6 +13,7 @@ mod export;
 mod identity;
 mod recording;
 mod revocation;
+mod socket_stats;
 
 use std::{
     fmt,
@@ -24,9 +25,10 @@ use tracing::{debug, info};
 
 use self::recording::Recording;
 pub use self::{
-    config::{ClientConfig, Collections},
+    config::{ClientConfig, Collections, SocketStats},
     export::ExportReport,
     recording::StoreStats,
+    socket_stats::AtEnd,
 };
 use crate::{
     consent::Consent,
@@ -36,6 +38,7 @@ use crate::{
         session::{SessionConfig, SessionConfigError, SessionStats},
     },
     netmap::{NetworkMap, Routes},
+    sockstat::{SocketCounters, SocketStatsError, SocketStatsTotals},
     store::StoreError,
     tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
     upload::{self, IdError, PublicId, UploadOptions, UploadTicket},
@@ -57,6 +60,14 @@ pub enum ClientError {
     /// The settings of access sessions are not usable.
     #[error(transparent)]
     Session(#[from] SessionConfigError),
+    /// Socket statistics can't be recorded.
+    #[error(transparent)]
+    Sockets(#[from] SocketStatsError),
+    /// There is nothing to switch on or off.
+    #[error(
+        "socket statistics are recorded at all times, as the configuration says; upload them when you need them"
+    )]
+    SocketStatsAlways,
     /// The system gives no random numbers for a log ID.
     #[error("can't make a log ID: {0}")]
     Id(#[from] IdError),
@@ -85,6 +96,8 @@ pub struct ClientStats {
     pub flows: Option<FlowStats>,
     /// Access sessions; `None` without consent or without sessions in the configuration.
     pub sessions: Option<SessionStats>,
+    /// Socket statistics; `None` while none are recorded.
+    pub sockets: Option<SocketStatsTotals>,
     /// The records on disk; `None` without consent.
     pub store: Option<StoreStats>,
     /// The running tunnel, or the last one.
@@ -114,6 +127,7 @@ struct State {
     consent: Consent,
     network: (NetworkMap, Routes),
     exit_flows: ExitFlows,
+    sockets: SocketCounters,
     observer: Option<Observer>,
     recording: Option<Recording>,
     tunnel: Option<Tunnel>,
@@ -135,6 +149,7 @@ impl Client {
                 consent: Consent::Unknown,
                 network: (NetworkMap::default(), Routes::default()),
                 exit_flows,
+                sockets: SocketCounters::new(),
                 observer: None,
                 recording: None,
                 tunnel: None,
@@ -173,7 +188,8 @@ impl Client {
         options.clock = Arc::clone(&self.config.clock);
         if let Some(recording) = &state.recording {
             options.virtual_counter = Some(Box::new(recording.counter(Layer::Virtual)));
-            options.physical_counter = Some(Box::new(recording.counter(Layer::Physical)));
+            options.physical_counter =
+                Some(Box::new(state.sockets.tunnel(recording.counter(Layer::Physical))));
         }
         let (peers, mtu) = (tunnel.peers.len(), tunnel.mtu);
         state.tunnel = Some(Tunnel::start(tunnel, device, options)?);
@@ -340,7 +356,7 @@ impl State {
             // A tunnel that has ended by itself has nothing to count.
             let _ = tunnel.set_counters(
                 Some(Box::new(recording.counter(Layer::Virtual))),
-                Some(Box::new(recording.counter(Layer::Physical))),
+                Some(Box::new(self.sockets.tunnel(recording.counter(Layer::Physical)))),
             );
         }
         self.recording = Some(recording);
@@ -379,6 +395,7 @@ impl State {
         ClientStats {
             flows: self.recording.as_ref().map(Recording::flow_stats),
             sessions: self.recording.as_ref().and_then(Recording::session_stats),
+            sockets: self.recording.as_ref().and_then(|recording| recording.sockets.totals()),
             store: self.recording.as_ref().map(Recording::store_stats),
             tunnel: self.tunnel.as_ref().map(Tunnel::stats).or_else(|| self.last_tunnel.clone()),
             diagnostics: None,

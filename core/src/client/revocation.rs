@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::{Client, ClientError, decision::Decision, identity, recording::Recording};
+use super::{Client, ClientError, decision::Decision, identity, recording::Recording, socket_stats};
 use crate::{
     consent::Consent,
     diagnostics::{Diagnostics, DiagnosticsLimits},
@@ -60,6 +60,7 @@ impl Client {
         if decision.deletion_is_due() {
             Recording::delete_leftovers(&self.config)?;
             self.delete_diagnostics()?;
+            socket_stats::forget(&self.config)?;
             decision.deleted()?;
         }
         if decision.is_denied() {
@@ -83,9 +84,11 @@ impl Client {
             None => Recording::delete_leftovers(&self.config),
         };
         let diagnostics = self.delete_diagnostics();
+        let period = socket_stats::forget(&self.config);
         identity::delete(&self.config.directory)?;
         deleted?;
         diagnostics?;
+        period?;
         let mut decision = decision?;
         if noted.is_err() {
             // A full disk has room now.
