@@ -23,6 +23,10 @@ const LEVEL: i32 = 1;
 /// Records of ours pack 6 to 7 times. Room for a third is tried first; what needs more is rare and packed again.
 const USUAL_SHARE: usize = 3;
 
+/// Room for what is around a report of the store. There is one in a body, if any; without room for it the buffer would
+/// double.
+const META_SLACK: usize = 64;
+
 /// A body as it goes over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Body {
@@ -73,7 +77,7 @@ fn wire_len(entry: &Entry<'_>) -> usize {
 /// The JSON of a body.
 pub(super) fn json(entries: &[Entry<'_>]) -> Vec<u8> {
     let len: usize = entries.iter().map(|entry| wire_len(entry) + 1).sum();
-    let mut json = Vec::with_capacity(len + 1);
+    let mut json = Vec::with_capacity(len + META_SLACK);
     json.push(b'[');
     for (index, entry) in entries.iter().enumerate() {
         if index > 0 {

@@ -267,25 +267,30 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Tells the policy of an event, and lets the thread look at its deadline again if it has changed. An automatic pass
-    /// that is not allowed any more ends.
+    /// Tells of a change of network or power. An automatic pass that is not allowed any more ends. A pass that waits
+    /// looks at the clock: after a suspend, its wait may be over.
+    pub(super) fn tell_change(&self, tell: impl FnOnce(&mut Policy, Instant)) {
+        self.tell_policy(tell);
+        let control = self.control();
+        let Some(Running { ticket, cause }) = &control.running else { return };
+        let forbidden = *cause != Cause::Asked && !control.policy.is_allowed();
+        if forbidden {
+            ticket.cancel();
+        }
+        self.wake.notify_all();
+        drop(control);
+        if forbidden {
+            self.end_cancelled();
+        }
+    }
+
+    /// Tells the policy of an event, and lets the thread look at its deadline again if it has changed.
     pub(super) fn tell_policy(&self, tell: impl FnOnce(&mut Policy, Instant)) {
         let mut control = self.control();
         let before = control.policy.next_deadline();
         tell(&mut control.policy, self.clock.now());
-        let forbidden = match &control.running {
-            Some(Running { ticket, cause: Cause::Automatic { .. } }) if !control.policy.is_allowed() => {
-                ticket.cancel();
-                true
-            }
-            _ => false,
-        };
-        if forbidden || before != control.policy.next_deadline() {
+        if before != control.policy.next_deadline() {
             self.wake.notify_all();
-        }
-        drop(control);
-        if forbidden {
-            self.end_cancelled();
         }
     }
 

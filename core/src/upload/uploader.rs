@@ -83,7 +83,8 @@ pub struct Uploader {
 
 impl Uploader {
     /// Starts the upload thread. On demand nothing is sent before [`Self::upload`] is called, except that an upload which
-    /// the death of the last process ended is carried on with, if [`UploadConfig::request_directory`] is set.
+    /// the death of the last process ended is carried on with, if [`UploadConfig::request_directory`] is set: its small
+    /// file is read here.
     ///
     /// `clock` is the one that deadlines are on; its wall time is compared with a server's `Retry-After` date and dates
     /// a saved request.
@@ -143,15 +144,16 @@ impl Uploader {
         self.shared.set_paused(false);
     }
 
-    /// Tells the state of the network, whenever it changes. Only automatic uploads care.
+    /// Tells the state of the network, whenever it changes and after the device has slept. The rules of automatic uploads
+    /// depend on it, and a wait within any pass that a sleep has made longer ends.
     pub fn set_network_state(&self, network: NetworkState) {
-        self.shared.tell_policy(|policy, now| policy.set_network(network, now, random()));
+        self.shared.tell_change(|policy, now| policy.set_network(network, now, random()));
     }
 
     /// Tells the state of the power supply, whenever it changes; a change of a few percent of charge is not worth a call.
     /// Only automatic uploads care.
     pub fn set_power_state(&self, power: PowerState) {
-        self.shared.tell_policy(|policy, _| policy.set_power(power));
+        self.shared.tell_change(|policy, _| policy.set_power(power));
     }
 
     /// Tells that a record of `bytes` was appended to the stream of this name. Cheap, and nothing at all on demand; for

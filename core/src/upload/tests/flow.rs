@@ -112,6 +112,28 @@ fn cancelling_ends_a_wait_at_once() {
 }
 
 #[test]
+fn a_wait_that_a_suspend_has_made_longer_ends_with_the_first_event_after_it() {
+    let server = Server::start([Reply::Status(503, "Retry-After: 20\r\n", String::new())]);
+    let source = FakeSource::new("netlog");
+    source.push(&["{}\n"]);
+    let (began, beginning) = mpsc::channel();
+    let clock = clock();
+    let config = UploadConfig::new(&server.url()).unwrap();
+    let uploader = start(config, &[&source], &clock, EndlessAlarm(began));
+    let ticket = uploader.upload("test", UploadOptions::default());
+    beginning.recv().unwrap();
+    // Too early: it looks at the clock and goes on waiting.
+    clock.advance(Duration::from_secs(19));
+    uploader.set_network_state(NetworkState::default());
+    beginning.recv().unwrap();
+    assert_eq!(server.requests().len(), 1);
+    // The system's timeout stood still, the clock did not.
+    clock.advance(Duration::from_secs(3600));
+    uploader.set_network_state(NetworkState::default());
+    assert_eq!(ticket.wait().outcome, UploadOutcome::Complete);
+}
+
+#[test]
 fn dropping_the_uploader_ends_a_running_pass() {
     let Bench { server, source, uploader, .. } = Bench::new([Reply::Silence(Vec::new())]);
     source.push(&["{}\n"]);
