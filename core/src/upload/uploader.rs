@@ -158,7 +158,7 @@ impl Uploader {
     }
 
     /// Tells that a record of `bytes` was appended to the stream of this name. Cheap, and nothing at all on demand; for
-    /// any thread but that of packets.
+    /// any thread but that of packets. A name that no stream has is ignored.
     pub fn note_pending(&self, stream: &str, bytes: u64) {
         if self.shared.config.policy == UploadPolicy::OnDemand {
             return;
