@@ -226,19 +226,28 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Tells of a change of network or power. An automatic pass that is not allowed any more ends. A pass that waits
-    /// looks at the clock: after a suspend, its wait may be over.
+    /// Tells of a change of network or power. An automatic pass that was decided on under other circumstances ends: it may
+    /// be due again at once, under the present ones. A pass that waits looks at the clock: after a suspend, its wait may be
+    /// over.
     pub(super) fn tell_change(&self, tell: impl FnOnce(&mut Policy, Instant)) {
         self.tell_policy(tell);
-        let control = self.control();
-        let Some(Running { ticket, cause, .. }) = &control.running else { return };
-        let forbidden = *cause != Cause::Asked && !control.policy.is_allowed();
-        if forbidden {
-            ticket.cancel();
+        let mut control = self.control();
+        // Nobody has its ticket.
+        let undecided = control.queued.take_if(|queued| queued.cause != Cause::Asked).is_some();
+        let ends = match &control.running {
+            Some(Running { ticket, cause: Cause::Automatic { wire_limit }, .. })
+                if !control.policy.is_allowed_with(*wire_limit) =>
+            {
+                ticket.cancel();
+                true
+            }
+            _ => false,
+        };
+        if undecided || control.running.is_some() {
+            self.wake.notify_all();
         }
-        self.wake.notify_all();
         drop(control);
-        if forbidden {
+        if ends {
             self.end_cancelled();
         }
     }
