@@ -24,6 +24,8 @@ mod resolve;
 mod run;
 mod socket;
 mod sockets;
+#[cfg(windows)]
+mod wintun;
 
 use std::{
     fmt, io,
@@ -39,6 +41,8 @@ use polling::Poller;
 
 #[cfg(unix)]
 pub use self::device::{FdDevice, Framing};
+#[cfg(windows)]
+pub use self::wintun::{WintunDevice, WintunError};
 pub use self::{
     device::TunDevice,
     queue::{PacketQueue, PacketQueueStats, QueueDevice, QueueError, packet_queue},

@@ -242,7 +242,7 @@ impl Runner {
     fn move_what_is_ready(&mut self, now: Instant, events: &Events) -> Left {
         self.parts.sockets.retry(&mut self.counts);
         let mut left = Left::Nothing;
-        if self.parts.device.is_queue() {
+        if self.parts.device.must_be_asked() {
             left = left.or(self.read_device(now));
         }
         for event in events.iter() {
