@@ -1,60 +1,27 @@
-//! What becomes of records when the server, the app or the user gets in the way: nothing is lost, nothing is sent
-//! unasked, and what the user refuses is gone.
+//! What becomes of records when the server or the app gets in the way: nothing is lost, and nothing is sent unasked.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
 #[allow(dead_code, reason = "each test file uses its part of the lab")]
 mod support;
 
-use std::{collections::HashSet, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::HashSet, fs};
 
-use support::{COLLECTION, PHONE, ROUTER, addr, client_config, files, inner, map, messages, routes};
+use support::{
+    COLLECTION, PHONE, ROUTER, addr,
+    app::{App, bytes_at},
+    client_config, map, messages, routes,
+};
 use tuntrail::{
     client::{Client, ClientError},
     clock::{Clock, SystemClock},
     consent::Consent,
-    flow::{FlowCounter, Layer},
+    flow::Layer,
     hook::{Connection, ConnectionCounter, Direction, Protocol},
     store::StoreError,
-    upload::{UploadOutcome, UploadReport},
+    upload::UploadOutcome,
 };
 use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
-
-/// A client without a tunnel of ours, as an app with its own tunnel has it.
-struct App {
-    client: Client,
-    counter: FlowCounter,
-}
-
-impl App {
-    fn start(directory: &Path, server: &Server) -> Self {
-        let mut config = client_config(directory, &server.base_url());
-        // No pause between the attempts of a pass, so that no test waits for a real clock.
-        config.upload.max_wait = Duration::ZERO;
-        let client = Client::start(config).unwrap();
-        client.set_network(map(1, PHONE, 2, ROUTER), routes(PHONE, &[], &[])).unwrap();
-        let counter = client.counter(Layer::Virtual).unwrap().unwrap();
-        Self { client, counter }
-    }
-
-    /// Counts one packet of `bytes` bytes from the port, and closes the window.
-    fn record(&mut self, port: u16, bytes: u64) {
-        let src: SocketAddr = (PHONE[0].parse::<std::net::Ipv4Addr>().unwrap(), port).into();
-        let connection =
-            Connection { protocol: Protocol::TCP, src: Some(src), dst: Some(addr("100.64.0.2:443")) };
-        let now = SystemClock.now();
-        self.counter.count(now, &connection, 1, bytes, Direction::Tx);
-        self.counter.flush(now);
-    }
-
-    fn upload(&self) -> UploadReport {
-        self.client.upload("test").unwrap().wait()
-    }
-}
-
-fn bytes_at(server: &Server) -> u64 {
-    messages(server).iter().flat_map(inner).map(|row| row.counts.tx_bytes).sum()
-}
 
 #[test]
 fn every_fault_of_the_server_leaves_each_record_delivered_once() {
@@ -198,61 +165,6 @@ fn an_app_with_its_own_tunnel_counts_in_batches_on_several_threads() {
     let rows: Vec<_> = messages(&server).into_iter().flat_map(|message| message.virtual_traffic).collect();
     assert_eq!(rows.iter().map(|row| row.counts.tx_packets).sum::<u64>(), 2 * 100 * 32);
     assert!(rows.iter().all(|row| row.src == Some(addr("100.64.0.1:5000"))), "{rows:?}");
-}
-
-#[test]
-fn withdrawn_consent_deletes_everything_and_starts_over_under_a_new_name() {
-    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
-    let mut app = App::start(directory.path(), &server);
-    app.record(1, 100);
-    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
-    app.record(2, 200);
-    app.client.set_consent(Consent::Denied).unwrap();
-    assert_eq!(files(directory.path()), Vec::new(), "nothing is left on disk");
-    assert!(matches!(app.client.upload("test"), Err(ClientError::NoConsent(Consent::Denied))));
-    assert!(app.client.counter(Layer::Virtual).unwrap().is_none());
-
-    app.record(3, 300);
-    app.client.set_consent(Consent::Granted).unwrap();
-    app.counter = app.client.counter(Layer::Virtual).unwrap().unwrap();
-    app.record(4, 400);
-    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
-    assert_eq!(bytes_at(&server), 500, "what was counted without consent is in no record");
-    let names: HashSet<_> =
-        server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.public_id).collect();
-    assert_eq!(names.len(), 2);
-}
-
-#[test]
-fn without_consent_nothing_touches_the_disk() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(ServerConfig::default()).unwrap();
-    let mut config = client_config(directory.path(), &server.base_url());
-    config.consent = Consent::Unknown;
-    let client = Client::start(config).unwrap();
-    assert!(client.counter(Layer::Physical).unwrap().is_none());
-    client.shutdown();
-    assert_eq!(files(directory.path()), Vec::new());
-    assert_eq!(server.stats().requests, 0);
-}
-
-#[test]
-fn denied_consent_at_start_deletes_what_an_earlier_run_left() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(ServerConfig::default()).unwrap();
-    let mut app = App::start(directory.path(), &server);
-    app.record(1, 100);
-    app.client.shutdown();
-    assert!(files(directory.path()).iter().any(|(path, _)| path.extension().is_some_and(|e| e == "seg")));
-    // Not ours, and so not ours to delete.
-    let foreign = directory.path().join("netlog/w-ext/notes.txt");
-    fs::write(&foreign, "the app's own").unwrap();
-
-    let mut config = client_config(directory.path(), &server.base_url());
-    config.consent = Consent::Denied;
-    Client::start(config).unwrap();
-    assert_eq!(files(directory.path()), vec![(foreign, b"the app's own".to_vec())]);
-    assert_eq!(server.stats().requests, 0);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A small network for the tests: a phone and a router, each a whole client with a tunnel, and hosts behind both ends.
 
+pub(crate) mod app;
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
