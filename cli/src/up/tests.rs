@@ -119,7 +119,8 @@ fn a_slow_link_makes_the_device_wait_instead_of_losing_what_was_read() {
     }
     let stats = left_up.client.stats().tunnel.unwrap();
     let (lost, carried) = (stats.io.send_full, stats.carried.tx_packets);
-    // What is at hand when the buffer fills up is lost. The rest waits in the kernel, which drops what is too much there.
+    // What is at hand when the buffer fills up is lost. The rest waits in the kernel, which drops what is too much
+    // there.
     assert!(carried > 100 && lost < carried / 5, "{lost} of {carried} lost");
     down(&left, left_up);
     down(&right, right_up);
@@ -134,8 +135,8 @@ struct Transfer {
     refused: IoCounts,
 }
 
-/// Sends content from left to right, over a cable on which `commands` were run at both ends, and compares it. `None` where
-/// there are no namespaces.
+/// Sends content from left to right, over a cable on which `commands` were run at both ends, and compares it. `None`
+/// where there are no namespaces.
 fn transfer(offload: Offload, commands: &'static [&[&str]]) -> Option<Transfer> {
     let (left, right) = (namespace_or_skip()?, namespace_or_skip()?);
     connect(&left, &right);

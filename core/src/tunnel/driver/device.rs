@@ -32,10 +32,10 @@ pub enum Framing {
     Raw,
     /// Four bytes with the address family in front: Apple's utun.
     Utun,
-    /// A `struct virtio_net_hdr` of ten bytes in the machine's byte order in front, behind which may stand the data of many TCP segments
-    /// or UDP datagrams: a Linux TUN device opened with `IFF_TUN | IFF_NO_PI | IFF_VNET_HDR`, with any of `TUN_F_CSUM`,
-    /// `TUN_F_TSO4`, `TUN_F_TSO6`, `TUN_F_USO4` and `TUN_F_USO6` set by `TUNSETOFFLOAD`. It saves most system calls. Packets
-    /// are counted as if they had been read and written one by one.
+    /// A `struct virtio_net_hdr` of ten bytes in the machine's byte order in front, behind which may stand the data of
+    /// many TCP segments or UDP datagrams: a Linux TUN device opened with `IFF_TUN | IFF_NO_PI | IFF_VNET_HDR`, with
+    /// any of `TUN_F_CSUM`, `TUN_F_TSO4`, `TUN_F_TSO6`, `TUN_F_USO4` and `TUN_F_USO6` set by `TUNSETOFFLOAD`. It saves
+    /// most system calls. Packets are counted as if they had been read and written one by one.
     #[cfg(target_os = "linux")]
     VnetHdr {
         /// Also write UDP datagrams joined: the kernel took `TUN_F_USO4` (Linux 6.2).

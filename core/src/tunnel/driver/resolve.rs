@@ -1,9 +1,9 @@
 //! Resolves the peers' host names: at the start, and again when an answer may have changed.
 //!
-//! That is after a change of the network and after a handshake was given up; never by the clock alone. A look-up may take long,
-//! so it runs on a short-lived thread of its own, at most one at a time. [`Refresh`] decides when, on the tunnel's
-//! thread; whatever is asked for meanwhile is joined. Failures are repeated a few times with growing pauses, then
-//! nothing happens until the next cause.
+//! That is after a change of the network and after a handshake was given up; never by the clock alone. A look-up may
+//! take long, so it runs on a short-lived thread of its own, at most one at a time. [`Refresh`] decides when, on the
+//! tunnel's thread; whatever is asked for meanwhile is joined. Failures are repeated a few times with growing pauses,
+//! then nothing happens until the next cause.
 
 use std::{
     io,
@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// Finds the addresses of a host name with a port. May block, as the system's resolver does. Called on the thread that starts
-/// the tunnel, and later on short-lived threads named `tuntrail-resolve`, one at a time; one that is still running when
-/// the tunnel stops is left to end by itself.
+/// Finds the addresses of a host name with a port. May block, as the system's resolver does. Called on the thread that
+/// starts the tunnel, and later on short-lived threads named `tuntrail-resolve`, one at a time; one that is still
+/// running when the tunnel stops is left to end by itself.
 pub type Resolver = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 /// The system's resolver.
@@ -36,8 +36,8 @@ pub(super) fn system() -> Resolver {
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// This many look-ups after a network change, over about two minutes. Longer failures end with the next change.
 const ATTEMPTS_AFTER_CHANGE: u32 = 8;
-/// This many after a handshake was given up: without a network there is no answer, and the next one comes after the next
-/// attempt at a handshake.
+/// This many after a handshake was given up: without a network there is no answer, and the next one comes after the
+/// next attempt at a handshake.
 const ATTEMPTS_AFTER_SILENCE: u32 = 3;
 /// Handshakes that are given up cause a look-up at most this often, however many peers there are: one attempt at a
 /// handshake takes three times as long.
@@ -216,8 +216,8 @@ impl Lookup {
 }
 
 impl Found {
-    /// Where the peer is to be looked for from now on, if that is elsewhere than at `current`. A peer that may be well keeps its address
-    /// while that is among the answers; a silent one gets the next.
+    /// Where the peer is to be looked for from now on, if that is elsewhere than at `current`. A peer that may be well
+    /// keeps its address while that is among the answers; a silent one gets the next.
     pub(super) fn choose(
         &self,
         current: Option<SocketAddr>,

@@ -1,8 +1,8 @@
 //! Wintun adapters: the TUN device of Windows.
 //!
 //! The packet rings are shared memory, so the tunnel's thread reads and writes them without system calls. No readiness
-//! tells of packets in them; a waiting thread `tuntrail-wintun` sleeps on the driver's event, which is set when a packet comes
-//! after the ring was found empty, and wakes the tunnel's.
+//! tells of packets in them; a waiting thread `tuntrail-wintun` sleeps on the driver's event, which is set when a
+//! packet comes after the ring was found empty, and wakes the tunnel's.
 
 use std::{
     fmt, io,
@@ -63,8 +63,8 @@ pub struct WintunDevice {
 
 impl WintunDevice {
     /// Makes an adapter. `library` is the path of wintun.dll; whoever can write there can run code in this process.
-    /// `name` is shown in the system's list of adapters, `kind` groups an app's adapters. With `guid` the same adapter, with its
-    /// network profile, comes back each time. Addresses, routes and the MTU are the host's to set, by
+    /// `name` is shown in the system's list of adapters, `kind` groups an app's adapters. With `guid` the same adapter,
+    /// with its network profile, comes back each time. Addresses, routes and the MTU are the host's to set, by
     /// [`Self::luid`]. Needs administrator rights. Blocks while Windows installs the driver, which takes seconds the
     /// first time.
     ///
