@@ -192,8 +192,8 @@ impl Engine {
         self.handle_datagram_at(now, None, from, datagram, sink);
     }
 
-    /// [`Self::handle_datagram`] where it is known which of our addresses the datagram came to: counters are told of it as the
-    /// local end of the path.
+    /// [`Self::handle_datagram`] where it is known which of our addresses the datagram came to: counters are told of it
+    /// as the local end of the path.
     pub fn handle_datagram_at(
         &mut self,
         now: Instant,

@@ -23,6 +23,8 @@ pub use driver::{
     LocalAddrs, PacketQueue, PacketQueueStats, Protect, QueueDevice, QueueError, Resolver, SocketHandle,
     TunDevice, Tunnel, TunnelError, TunnelOptions, packet_queue,
 };
+#[cfg(windows)]
+pub use driver::{WintunDevice, WintunError};
 pub use engine::{CountedDevice, Engine, EngineError, Sink};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use stats::{CarriedCounts, DropCounts, EventCounts, IoCounts, PeerStats, TunnelStats};
