@@ -12,6 +12,7 @@ mod config;
 mod driver;
 mod engine;
 mod key;
+mod limiter;
 mod message;
 mod peer;
 mod stats;

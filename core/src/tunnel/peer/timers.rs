@@ -31,6 +31,8 @@ const ATTEMPT_CUT_SHORT: Duration = Duration::from_secs(85);
 /// Back-off of persistent keepalive while the peer doesn't answer never exceeds this, so that a phone without
 /// coverage makes few attempts and still finds back within ten minutes.
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
+/// Sessions that boringtun holds at most; a new one takes the place of that with the same index modulo this.
+const SLOTS: usize = 8;
 /// Before data, boringtun's clock is refreshed if older than this. Any value from 0.25 to 60 s does.
 const STALE_FOR_DATA: Duration = Duration::from_secs(5);
 /// Before handshake messages, whose time stamps decide about sessions, it must be fresher.
@@ -45,6 +47,10 @@ pub(super) struct Timers {
     attempt: Option<Attempt>,
     /// The newest session.
     session: Option<Session>,
+    /// When each session was made that boringtun may still hold, by slot.
+    slots: [Option<Instant>; SLOTS],
+    /// When the oldest of them must not be used any more. boringtun looks at ages only when it is told the time.
+    reject_at: Option<Instant>,
     /// When the session that encrypts was made.
     sending: Option<Instant>,
     /// A session that we answered to: it encrypts once its first packet came in. Index and time.
@@ -94,6 +100,8 @@ impl Timers {
             pumped: now,
             attempt: None,
             session: None,
+            slots: [None; SLOTS],
+            reject_at: None,
             sending: None,
             unconfirmed: None,
             unanswered: None,
@@ -125,8 +133,7 @@ impl Timers {
     /// Whether boringtun must be told the time before data is passed to it.
     #[inline]
     pub(super) fn is_stale_for_data(&self, now: Instant) -> bool {
-        let rejected = |session: Session| now >= session.at + REJECT_AFTER;
-        self.is_stale(now, STALE_FOR_DATA) || self.session.is_some_and(rejected)
+        self.is_stale(now, STALE_FOR_DATA) || self.reject_at.is_some_and(|reject_at| now > reject_at)
     }
 
     /// The same before a handshake message.
@@ -141,6 +148,24 @@ impl Timers {
 
     pub(super) fn pumped(&mut self, now: Instant) {
         self.pumped = now;
+        if self.reject_at.is_some_and(|reject_at| now > reject_at) {
+            for slot in &mut self.slots {
+                slot.take_if(|at| now > *at + REJECT_AFTER);
+            }
+            self.update_reject_at();
+        }
+    }
+
+    /// A session was made, with this index on our side.
+    fn hold(&mut self, now: Instant, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize % SLOTS) {
+            *slot = Some(now);
+        }
+        self.update_reject_at();
+    }
+
+    fn update_reject_at(&mut self) {
+        self.reject_at = self.slots.iter().flatten().min().map(|oldest| *oldest + REJECT_AFTER);
     }
 
     /// Whether there is a session to encrypt with.
@@ -242,6 +267,7 @@ impl Timers {
             self.attempt = None;
         }
         self.session = Some(Session { at: now, initiator: true });
+        self.hold(now, answered);
         self.sending = Some(now);
         self.unconfirmed = None;
         self.wipe = Some(now + WIPE_AFTER);
@@ -253,6 +279,7 @@ impl Timers {
         self.sent(now);
         self.attempt = None;
         self.session = Some(Session { at: now, initiator: false });
+        self.hold(now, index);
         self.unconfirmed = Some((index, now));
         self.wipe = Some(now + WIPE_AFTER);
     }
@@ -300,6 +327,8 @@ impl Timers {
     fn forget(&mut self) {
         self.attempt = None;
         self.session = None;
+        self.slots = [None; SLOTS];
+        self.reject_at = None;
         self.sending = None;
         self.unconfirmed = None;
         self.unanswered = None;

@@ -126,6 +126,30 @@ fn a_responder_sends_after_the_first_packet_of_the_session() {
 }
 
 #[test]
+fn boringtun_is_told_the_time_as_soon_as_any_session_it_holds_is_too_old() {
+    let mut timers = initiator(None);
+    timers.responded(after(100), 8);
+    timers.initiated(after(101), 9);
+    let mut stale = Vec::new();
+    for millis in (0..300_000).step_by(500) {
+        let now = START + Duration::from_millis(millis);
+        // Only what is beyond the usual refreshing every few seconds.
+        if timers.is_stale_for_data(now) && !timers.is_stale(now, STALE_FOR_DATA) {
+            stale.push(millis);
+        }
+        if timers.is_stale_for_data(now) || millis.is_multiple_of(4_000) {
+            timers.pumped(now);
+        }
+    }
+    assert_eq!(stale, [180_500, 280_500, 281_500]);
+    // A slot is used again.
+    timers.initiated(after(300), 7);
+    timers.initiated(after(310), 15);
+    timers.pumped(after(480));
+    assert!(!timers.is_stale_for_data(after(481)));
+}
+
+#[test]
 fn persistent_keepalive_follows_the_last_thing_sent_or_received() {
     let mut timers = initiator(Some(25));
     timers.sent_transport(after(3), false);
