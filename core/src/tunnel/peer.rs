@@ -160,7 +160,7 @@ impl Peer {
 
     /// Encrypts and sends an inner packet, or keeps it until a handshake is done.
     pub(super) fn send_packet<S: Sink>(&mut self, now: Instant, packet: &[u8], io: &mut Io<'_, S>) {
-        if self.timers.is_stale_for_data(now) {
+        if self.timers.must_reject(now) {
             self.pump(now, io);
         }
         if self.timers.can_send(now) {
@@ -184,8 +184,8 @@ impl Peer {
     ) -> Incoming {
         let kind = message::kind(datagram);
         let is_stale = match kind {
-            message::Kind::Transport => self.timers.is_stale_for_data(now),
-            _ => self.timers.is_stale_for_handshake(now),
+            message::Kind::Transport => self.timers.must_reject(now),
+            _ => self.timers.is_stale(now),
         };
         if is_stale {
             self.pump(now, io);
@@ -280,7 +280,9 @@ impl Peer {
 
     /// Does what is due.
     pub(super) fn handle_deadline<S: Sink>(&mut self, now: Instant, io: &mut Io<'_, S>) {
-        self.pump(now, io);
+        if self.timers.must_pump(now) {
+            self.pump(now, io);
+        }
         match self.timers.take_attempt(now) {
             Unanswered::Wait => {}
             Unanswered::Initiate => self.initiate(now, io),
@@ -344,6 +346,16 @@ impl Peer {
     fn initiate<S: Sink>(&mut self, now: Instant, io: &mut Io<'_, S>) {
         if !self.has_endpoint() {
             return;
+        }
+        // boringtun stamps the attempt with the time it was told last, and would give it up as much too early.
+        if self.timers.is_stale(now) {
+            let before = self.timers.attempt_index();
+            self.pump(now, io);
+            let after = self.timers.attempt_index();
+            if after.is_some() && after != before {
+                // It has started one itself.
+                return;
+            }
         }
         if let TunnResult::WriteToNetwork(datagram) = self.tunn.format_handshake_initiation(io.output, true) {
             let length = datagram.len();

@@ -167,6 +167,45 @@ fn too_many_initiations_get_cookies_and_cookies_move_nothing() {
 }
 
 #[test]
+fn a_source_that_shows_its_cookie_too_often_is_dropped_and_counted() {
+    let now = SystemClock.now();
+    let mut b = Node::new(&config(2, 1, None), &[None], address(2), now);
+    let mut a = Node::new(&config(1, 2, None), &[Some(address(2))], address(1), now);
+    a.send(now, &udp_v4(1, 2, b"x"));
+    let initiation = a.pop();
+    for _ in 0..6 {
+        b.receive(now, address(1), &initiation);
+    }
+    assert_eq!(b.pop().len(), 92, "the first is answered");
+    let cookie = b.pop();
+    a.receive(now, address(2), &cookie);
+    a.deadline(now + Duration::from_secs(6));
+    let proven = a.pop();
+    for _ in 0..7 {
+        b.receive(now, address(1), &proven);
+    }
+    assert_eq!(b.drops(), DropCounts { replayed: 8, too_many_handshakes: 2, ..DropCounts::default() });
+    assert_eq!((b.pop().len(), b.output.datagrams.len()), (92, 0), "answered at once, and once");
+}
+
+#[test]
+fn session_indexes_tell_nothing_about_the_other_peers() {
+    let mut many = Config::new(key(200));
+    for peer in 1..=20 {
+        many.peers.extend(config(200, peer, None).peers);
+    }
+    let bases = || {
+        let engine = Engine::new(&many, &[None; 20], SystemClock.now()).unwrap();
+        engine.by_index.iter().map(|entry| entry.0).collect::<Vec<_>>()
+    };
+    let (first, second) = (bases(), bases());
+    // Of 2^24 indexes; a few neighbours or repetitions would be chance.
+    let neighbours = first.array_windows().filter(|[a, b]| b - a < 16).count();
+    assert!(neighbours < 3, "{first:?}");
+    assert!(first.iter().filter(|base| second.contains(base)).count() < 3, "{first:?} {second:?}");
+}
+
+#[test]
 fn preshared_keys_must_agree() {
     let now = SystemClock.now();
     let with_psk = |own, other, psk| {
