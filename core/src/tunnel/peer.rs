@@ -1,7 +1,8 @@
 //! One peer: a boringtun session machine, the timers that drive it, the packets that wait for it, and its endpoint.
 //!
 //! Owned by the engine and called on its thread. boringtun encrypts and decrypts; when to shake hands and to send
-//! keepalives is decided by [`timers`]. Boringtun is told the time ("pumped") only when something happens anyway.
+//! keepalives is decided by [`timers`]. boringtun is told the time ("pumped") before handshake messages, and when an
+//! attempt, a session or the keys must end.
 
 mod timers;
 

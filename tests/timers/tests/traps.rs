@@ -266,6 +266,26 @@ fn without_traffic_only_keys_are_wiped_and_then_nothing_wakes_the_engine() {
 }
 
 #[test]
+fn a_device_that_slept_for_an_hour_goes_on_without_a_storm_of_handshakes() {
+    for keepalive in [None, Some(25)] {
+        let mut lab = Lab::<EngineNode>::connected(keepalive);
+        // Something is unanswered, owed and to be wiped when it falls asleep, and nothing wakes it.
+        lab.send(Side::B, 1);
+        lab.link(false);
+        lab.send(Side::A, 2);
+        lab.now = lab.now + secs(3600);
+        lab.link(true);
+        lab.log.clear();
+        lab.wake();
+        lab.rest(secs(1));
+        let initiations = lab.count(Side::A, Kind::Initiation) + lab.count(Side::B, Kind::Initiation);
+        assert!(initiations <= 1, "keepalive {keepalive:?}: {:?}", lab.log);
+        lab.send(Side::A, 3);
+        assert_eq!(lab.received[1], [3]);
+    }
+}
+
+#[test]
 fn a_session_that_was_replaced_is_refused_at_180_seconds_too() {
     let mut lab = Lab::<EngineNode>::connected(None);
     let mut delayed = Vec::new();

@@ -4,6 +4,9 @@
 //! boringtun has these rules too, but wants to be asked four times a second whether anything is due. This machine
 //! knows when: [`Timers::next_deadline`] is `None` while nothing is in flight, owed or to be wiped. The peer reports
 //! what was sent and received and does what comes due.
+//!
+//! Two things are decided otherwise than by the kernel: persistent keepalive backs off while the peer doesn't answer, and
+//! an initiator stops sending a little before its session ends ([`REJECT_MARGIN`]).
 
 use std::time::Duration;
 
@@ -29,7 +32,7 @@ const WIPE_AFTER: Duration = Duration::from_secs(540);
 /// Jitter of repeated initiations, so that two peers don't collide for ever (paper, 6.1).
 const MAX_JITTER_MS: u64 = 333;
 /// An attempt that boringtun ended before this age was not given up: boringtun measured the age of the last session
-/// and not of the attempt. Five seconds of slack to 90 cover the staleness of its clock.
+/// and not of the attempt. Some slack to 90 s, because its clock may have been [`STALE`] when the attempt began.
 const ATTEMPT_CUT_SHORT: Duration = Duration::from_secs(85);
 /// Back-off of persistent keepalive while the peer doesn't answer never exceeds this, so that a phone without
 /// coverage makes few attempts and still finds back within ten minutes.
