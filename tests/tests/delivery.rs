@@ -6,51 +6,21 @@
 #[allow(dead_code, reason = "each test file uses its part of the lab")]
 mod support;
 
-use std::{collections::HashSet, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::HashSet, fs, time::Duration};
 
-use support::{COLLECTION, PHONE, ROUTER, addr, client_config, files, inner, map, messages, routes};
+use support::{
+    App, COLLECTION, PATIENCE, PHONE, ROUTER, addr, client_config, files, inner, map, messages, routes,
+};
 use tuntrail::{
     client::{Client, ClientError},
     clock::{Clock, SystemClock},
     consent::Consent,
-    flow::{FlowCounter, Layer},
+    flow::Layer,
     hook::{Connection, ConnectionCounter, Direction, Protocol},
     store::StoreError,
-    upload::{UploadOutcome, UploadReport},
+    upload::UploadOutcome,
 };
 use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
-
-/// A client without a tunnel of ours, as an app with its own tunnel has it.
-struct App {
-    client: Client,
-    counter: FlowCounter,
-}
-
-impl App {
-    fn start(directory: &Path, server: &Server) -> Self {
-        let mut config = client_config(directory, &server.base_url());
-        // No pause between the attempts of a pass, so that no test waits for a real clock.
-        config.upload.max_wait = Duration::ZERO;
-        let client = Client::start(config).unwrap();
-        client.set_network(map(1, PHONE, 2, ROUTER), routes(PHONE, &[], &[])).unwrap();
-        let counter = client.counter(Layer::Virtual).unwrap().unwrap();
-        Self { client, counter }
-    }
-
-    /// Counts one packet of `bytes` bytes from the port, and closes the window.
-    fn record(&mut self, port: u16, bytes: u64) {
-        let src: SocketAddr = (PHONE[0].parse::<std::net::Ipv4Addr>().unwrap(), port).into();
-        let connection =
-            Connection { protocol: Protocol::TCP, src: Some(src), dst: Some(addr("100.64.0.2:443")) };
-        let now = SystemClock.now();
-        self.counter.count(now, &connection, 1, bytes, Direction::Tx);
-        self.counter.flush(now);
-    }
-
-    fn upload(&self) -> UploadReport {
-        self.client.upload("test").unwrap().wait()
-    }
-}
 
 fn bytes_at(server: &Server) -> u64 {
     messages(server).iter().flat_map(inner).map(|row| row.counts.tx_bytes).sum()
@@ -221,6 +191,53 @@ fn withdrawn_consent_deletes_everything_and_starts_over_under_a_new_name() {
     let names: HashSet<_> =
         server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.public_id).collect();
     assert_eq!(names.len(), 2);
+}
+
+#[test]
+fn consent_withdrawn_during_an_upload_breaks_it_off_and_nothing_of_it_is_sent_later() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    server.inject(Fault::Slow(Duration::from_secs(3_600)), Times::ONCE).unwrap();
+    let ticket = app.client.upload("test").unwrap();
+    server.wait_for(|stats| stats.faults == 1, PATIENCE).expect("the request is at the server");
+    app.client.set_consent(Consent::Denied).unwrap();
+    assert_eq!(ticket.wait().outcome, UploadOutcome::Cancelled);
+    server.wait_for(|stats| stats.requests == 1, PATIENCE).expect("the server sees that the client has gone");
+    assert!(server.entries(COLLECTION).unwrap().is_empty());
+
+    app.client.shutdown();
+    let mut app = App::start(directory.path(), &server);
+    app.record(2, 200);
+    assert_eq!(app.upload().sent_records, 1);
+    assert_eq!((bytes_at(&server), server.stats().requests), (200, 2));
+}
+
+#[test]
+fn a_record_that_the_server_refuses_for_ever_is_dropped_and_the_reader_of_the_log_hears_of_it() {
+    for (code, reason) in [(400, "rejected"), (413, "too_large"), (422, "rejected")] {
+        let (server, directory) =
+            (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+        let mut app = App::start(directory.path(), &server);
+        app.record(1, 100);
+        let refusal = Fault::Status { code, retry_after: None, body: "no".to_owned() };
+        server.inject(refusal, Times::ONCE).unwrap();
+        let report = app.upload();
+        assert_eq!(
+            (report.sent_records, report.dropped_records, report.remaining_records),
+            (0, 1, 0),
+            "{code}"
+        );
+        assert_eq!(report.rejection.unwrap().status, code);
+
+        app.client.shutdown();
+        let app = App::start(directory.path(), &server);
+        assert_eq!(app.upload().outcome, UploadOutcome::Complete, "{code}");
+        let payloads: Vec<_> =
+            server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.payload).collect();
+        let expected = format!(r#""reason":"{reason}","records":1,"#);
+        assert!(matches!(&payloads[..], [report] if report.contains(&expected)), "{code}: {payloads:?}");
+    }
 }
 
 #[test]

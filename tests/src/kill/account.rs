@@ -7,9 +7,9 @@
 //! written in order, so only a tail can be lost with its process. (That a report names a later number says nothing:
 //! the report itself has a number, which is drawn when it is written, ahead of records that still wait.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tuntrail::store::DropReport;
+use tuntrail::store::{DropReport, drop_reports};
 
 use super::{
     cover::Cover,
@@ -31,6 +31,8 @@ pub(super) enum Place {
 pub(super) struct Accounts {
     processes: BTreeMap<u32, Process>,
     reports: Vec<DropReport>,
+    /// Process and sequence number of the records that the reports came in.
+    reported: BTreeSet<(u32, u64)>,
     corrupt: u64,
     /// What is wrong, for people.
     problems: Vec<String>,
@@ -89,8 +91,11 @@ impl Accounts {
         }
     }
 
-    pub(super) fn report(&mut self, report: DropReport) {
-        self.reports.push(report);
+    /// Enters the drop reports in a meta record. One that is found in several places says no more than once.
+    pub(super) fn reported(&mut self, proc_id: u32, seq: u64, payload: &[u8]) {
+        if self.reported.insert((proc_id, seq)) {
+            self.reports.extend(drop_reports(payload));
+        }
     }
 
     pub(super) fn reports(&self) -> &[DropReport] {
@@ -290,7 +295,7 @@ mod tests {
         assert_eq!(hole.settle(false), expected);
 
         let mut reported = accounts(0);
-        reported.report(report(DropReason::Rotation, Some((PROC, 1, 12)), 4));
+        reported.reports.push(report(DropReason::Rotation, Some((PROC, 1, 12)), 4));
         let expected = Tally { appended: 10, reported_dropped: 4, unflushed_lost: 6, ..Tally::default() };
         assert_eq!(reported.settle(false), expected);
     }
@@ -300,7 +305,7 @@ mod tests {
         for (count, unaccounted) in [(5, 0), (4, 1), (0, 5)] {
             let mut accounts = accounts(10);
             find(&mut accounts, 7..=11, Place::Disk);
-            accounts.report(report(DropReason::Rotation, Some((PROC, 1, 6)), count));
+            accounts.reports.push(report(DropReason::Rotation, Some((PROC, 1, 6)), count));
             let tally = accounts.settle(false);
             assert_eq!((tally.unaccounted, tally.reported_dropped), (unaccounted, count), "{count}");
         }
@@ -309,7 +314,7 @@ mod tests {
     #[test]
     fn a_total_speaks_for_flushed_records_before_it_speaks_for_the_tail() {
         let mut accounts = accounts(8);
-        accounts.report(report(DropReason::DiskFull, None, 9));
+        accounts.reports.push(report(DropReason::DiskFull, None, 9));
         let expected = Tally { appended: 10, reported_dropped: 9, unflushed_lost: 1, ..Tally::default() };
         assert_eq!(accounts.settle(false), expected);
     }
@@ -339,6 +344,18 @@ mod tests {
         find(&mut accounts, [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13], Place::Disk);
         let expected = Tally { appended: 12, on_disk: 12, ..Tally::default() };
         assert_eq!(accounts.settle(false), expected);
+    }
+
+    #[test]
+    fn a_report_found_twice_counts_once() {
+        let payload =
+            br#"{"drops":[{"reason":"rotation","records":4,"bytes":80,"proc_id":7,"from_seq":1,"to_seq":5}]}"#;
+        let mut accounts = accounts(10);
+        find(&mut accounts, 7..=11, Place::Disk);
+        for (seq, unaccounted) in [(6, 1), (6, 1), (12, 0)] {
+            accounts.reported(PROC, seq, payload);
+            assert_eq!(accounts.settle(false).unaccounted, unaccounted);
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn record(
 ) -> Result<(), HarnessError> {
     let mut rng = Rng::new(order.seed);
     let id = log_id(order)?;
-    let segment_bytes = rng.pick(4 << 10, &[16 << 10, 64 << 10, 256 << 10]);
+    let segment_bytes = rng.pick(4 << 10, &[16 << 10, 64 << 10, 64 << 10, 256 << 10]);
     let write_delay = Duration::from_millis(rng.pick(0, &[2, 1_000]));
     let stream = order.stream_config(segment_bytes, write_delay)?;
     let name = stream_name()?;
@@ -82,7 +82,7 @@ fn record(
             let progress = stop_at.map(|at| stopper(teller, &confirmed, at));
             let ticket = uploader.upload("kill", UploadOptions { progress, ..UploadOptions::default() });
             appender.meet(&ticket);
-        } else if step < 80 {
+        } else if step < 75 {
             appender.burst()?;
         } else if step < 97 {
             appender.flush()?;
@@ -135,7 +135,7 @@ impl Appender<'_> {
     fn burst(&mut self) -> Result<(), HarnessError> {
         // Sequence numbers in a row: the store draws some for its reports, too.
         let mut run: Option<(u64, u64, u64)> = None;
-        for _ in 0..=self.rng.below(30) {
+        for _ in 0..=self.rng.below(20) {
             let filler = match self.rng.below(1_000) {
                 0 => self.rng.below(200 << 10),
                 1..100 => self.rng.below(16 << 10),
@@ -184,7 +184,7 @@ impl Appender<'_> {
     fn meet(&mut self, ticket: &UploadTicket) {
         match self.rng.below(10) {
             0 => ticket.cancel(),
-            1..5 => drop(ticket.wait()),
+            1..7 => drop(ticket.wait()),
             _ => {}
         }
     }

@@ -50,6 +50,7 @@ use self::{
     order::{Order, Task, collection},
     plan::Plan,
     rng::Rng,
+    small_disk::SmallDisk,
 };
 
 /// The stream's cap: the smallest that a client accepts. A child writes it full in some ten milliseconds.
@@ -58,6 +59,8 @@ const CAP_BYTES: u64 = 1 << 20;
 const CAP_ABOVE_DISK: u64 = 4 << 20;
 /// On the small disk a minute's pause between two attempts to write passes in 6 ms.
 const FAST: u64 = 10_000;
+/// Eras with the same server and directory: few enough for the server to keep their records in memory.
+const MAX_ERAS: usize = 4;
 /// Faults that wait for the uploads of one cycle; later ones meet none. More than most cycles use, and fewer than the
 /// server holds.
 const FAULTS: usize = 300;
@@ -155,12 +158,9 @@ pub fn child_main(order: &str) -> ExitCode {
 pub fn run(options: &KillOptions, progress: &mut dyn FnMut(&KillReport)) -> Result<KillReport, HarnessError> {
     let started = Instant::now();
     let workspace = tempfile::Builder::new().prefix("tuntrail-kill").tempdir()?;
-    let cap_bytes = if options.small_disk {
-        small_disk::mount(workspace.path())?;
-        small_disk::BYTES
-    } else {
-        CAP_BYTES
-    };
+    // Unmounted before the directory that it is on goes.
+    let disk = options.small_disk.then(|| SmallDisk::mount(workspace.path())).transpose()?;
+    let cap_bytes = if disk.is_some() { small_disk::BYTES } else { CAP_BYTES };
     let mut report =
         KillReport { seed: options.seed, cap_bytes, small_disk: options.small_disk, ..KillReport::default() };
     let mut rng = Rng::new(options.seed);
@@ -181,7 +181,7 @@ pub fn run(options: &KillOptions, progress: &mut dyn FnMut(&KillReport)) -> Resu
     Ok(report)
 }
 
-/// One or two eras with a server and a directory.
+/// Some eras with a server and a directory.
 struct Epoch<'a> {
     options: &'a KillOptions,
     server: Server,
@@ -202,22 +202,28 @@ struct Era {
 
 impl Epoch<'_> {
     fn run(&mut self) -> Result<(), HarnessError> {
-        let mut first = self.record()?;
-        // Counts before they are settled; a loss must not hide behind the deletion that follows.
-        self.survey(&mut first, false)?;
-        if self.more() && self.rng.chance(75) {
-            self.revoke(&mut first)?;
-            self.settle(&mut first, true)?;
-            let mut second = self.record()?;
-            if let Some(log) = second.log {
-                if first.log == Some(log) {
-                    self.report.leak(format!("the log id {log} is used again after consent was withdrawn"));
-                }
-                self.survey(&mut second, true)?;
+        let mut earlier = None;
+        for _ in 0..MAX_ERAS {
+            let mut era = self.record()?;
+            let Some(log) = era.log else { break };
+            if earlier == Some(log) {
+                self.report.leak(format!("the log id {log} is used again after consent was withdrawn"));
             }
-            self.settle(&mut second, false)?;
-        } else {
-            self.settle(&mut first, false)?;
+            // Before the deletion, so that no loss can hide behind it. Of what was withdrawn nothing may have been sent.
+            survey::disk(&self.order(Task::Deny), &mut era.accounts)?;
+            let foreign = self.look_at_server(&mut era, log)?;
+            if foreign > 0 {
+                self.report.leak(format!("{foreign} records from before a withdrawal were sent after it"));
+            }
+            if !self.more() || !self.rng.chance(85) {
+                self.settle(&mut era, false);
+                break;
+            }
+            self.revoke(&mut era)?;
+            // Some more may have been delivered before it.
+            self.look_at_server(&mut era, log)?;
+            self.settle(&mut era, true);
+            earlier = Some(log);
         }
         self.report.duplicates += self.server.stats().duplicates;
         Ok(())
@@ -314,32 +320,15 @@ impl Epoch<'_> {
         }
     }
 
-    /// Looks what is on disk and at the server. With `strict`, nothing may be under the era's log id but its own.
-    fn survey(&mut self, era: &mut Era, strict: bool) -> Result<(), HarnessError> {
-        if era.log.is_some() {
-            survey::disk(&self.order(Task::Deny), &mut era.accounts)?;
-        }
-        self.look_at_server(era, strict)
-    }
-
-    fn look_at_server(&mut self, era: &mut Era, strict: bool) -> Result<(), HarnessError> {
-        let Some(log) = era.log else { return Ok(()) };
+    /// Enters what the server has under the log id. Returns the number of records there that are not of this era.
+    fn look_at_server(&self, era: &mut Era, log: PublicId) -> Result<u64, HarnessError> {
         let entries = self.server.entries(collection()?.as_str())?;
-        let foreign = survey::server(&entries, log, &mut era.accounts);
-        if strict && foreign > 0 {
-            self.report.leak(format!("{foreign} records from before the withdrawal were sent after it"));
-        }
-        Ok(())
+        Ok(survey::server(&entries, log, &mut era.accounts))
     }
 
-    fn settle(&mut self, era: &mut Era, revoked: bool) -> Result<(), HarnessError> {
-        // Some more may have been delivered before the withdrawal.
-        if revoked {
-            self.look_at_server(era, false)?;
-        }
+    fn settle(&mut self, era: &mut Era, revoked: bool) {
         let tally = era.accounts.settle(revoked);
         self.report.add(tally, era.accounts.reports(), era.accounts.problems());
-        Ok(())
     }
 
     fn set_faults(&mut self, drought: bool) -> Result<(), HarnessError> {

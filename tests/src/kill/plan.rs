@@ -26,8 +26,8 @@ pub(super) struct Plan {
 /// How many cycles in a row only record. In a drought the server is down all the time, so that the store has to fold
 /// its reports: it names 32 ranges at most, and each process that lost records needs one.
 pub(super) fn length(rng: &mut Rng) -> (u64, bool) {
-    let drought = rng.chance(15);
-    let length = if drought { 40 } else { 8 + rng.below(17) };
+    let drought = rng.chance(10);
+    let length = if drought { 40 } else { 5 + rng.below(14) };
     (length, drought)
 }
 
@@ -37,21 +37,21 @@ pub(super) fn record(rng: &mut Rng) -> Plan {
     let kill = |after, delay| Moment { after, delay, latest: Some(LATEST) };
     let endless = |uploads, stop_at| Task::Record { steps: ENDLESS, uploads, stop_at };
     match rng.below(100) {
-        0..10 => {
-            let steps = 20 + rng.below(200) as u32;
-            Plan { task: Task::Record { steps, uploads: 2, stop_at: None }, moment: Moment::NEVER }
+        0..15 => {
+            let steps = 20 + rng.below(100) as u32;
+            Plan { task: Task::Record { steps, uploads: 5, stop_at: None }, moment: Moment::NEVER }
         }
         // Also while it starts.
-        10..15 => Plan { task: endless(0, None), moment: kill(Trigger::Spawned, micros(rng, 6_000)) },
+        15..20 => Plan { task: endless(0, None), moment: kill(Trigger::Spawned, micros(rng, 6_000)) },
         // In the middle of an upload.
-        15..35 => Plan { task: endless(5, None), moment: kill(Trigger::Uploading, micros(rng, 4_000)) },
+        20..35 => Plan { task: endless(5, None), moment: kill(Trigger::Uploading, micros(rng, 4_000)) },
         // Between the server's answer and the removal of what it has confirmed.
         35..50 => {
             let stop_at = Some(1 + rng.below(4) as u32);
             Plan { task: endless(5, stop_at), moment: kill(Trigger::Confirmed, Duration::ZERO) }
         }
         _ => {
-            let uploads = rng.pick(0, &[1]);
+            let uploads = rng.pick(0, &[2, 10]);
             // Early moments are likelier: most of what can go wrong goes wrong soon after a start.
             let end = LATEST.as_micros() as u64;
             let delay = Duration::from_micros(rng.below(end) * rng.below(end) / end);

@@ -46,7 +46,8 @@ pub struct KillReport {
     pub max_disk_bytes: u64,
     /// The most they may take.
     pub cap_bytes: u64,
-    /// Sum of the drop reports found, by reason. A report that is found twice counts twice.
+    /// Sum of the drop reports found, by reason. It may be more than what was dropped:
+    /// a kill between report and removal makes the store report twice.
     pub reports: BTreeMap<String, u64>,
     /// Whether the disk was full all the time.
     pub small_disk: bool,

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tuntrail::{
-    store::{ReadError, RecordKind, Store, StreamConfig, drop_reports},
+    store::{ReadError, RecordKind, Store, StreamConfig},
     upload::PublicId,
 };
 use tuntrail_logserver::Entry;
@@ -85,14 +85,11 @@ pub(super) fn disk(order: &Order, accounts: &mut Accounts) -> Result<(), Harness
             accounts.damaged(format!("segment {}: {} records damaged", info.id, segment.lost_records()));
         }
         for record in segment.records() {
+            let (proc_id, seq) = (info.proc_id.get(), record.seq.get());
             match record.kind {
-                RecordKind::Data => {
-                    // Records of a client's own windows are no concern here.
-                    let _ = accounts.found(info.proc_id.get(), record.seq.get(), record.payload, Place::Disk);
-                }
-                RecordKind::Meta => {
-                    drop_reports(record.payload).into_iter().for_each(|report| accounts.report(report))
-                }
+                // Records of a client's own windows are no concern here.
+                RecordKind::Data => drop(accounts.found(proc_id, seq, record.payload, Place::Disk)),
+                RecordKind::Meta => accounts.reported(proc_id, seq, record.payload),
             }
         }
     }
@@ -106,14 +103,14 @@ pub(super) fn server(entries: &[Entry], log: PublicId, accounts: &mut Accounts) 
     let log = log.to_string();
     let mut foreign = 0;
     for entry in entries.iter().filter(|entry| entry.public_id == log) {
-        if let Ok(ReportEntry { tuntrail }) = serde_json::from_str(&entry.payload) {
-            drop_reports(tuntrail.get().as_bytes()).into_iter().for_each(|report| accounts.report(report));
-            continue;
-        }
         let (Some(proc_id), Some(seq)) = (entry.proc_id, entry.proc_seq) else {
             accounts.damaged(format!("an entry without numbers at the server: {:?}", entry.error));
             continue;
         };
+        if let Ok(ReportEntry { tuntrail }) = serde_json::from_str(&entry.payload) {
+            accounts.reported(proc_id, seq, tuntrail.get().as_bytes());
+            continue;
+        }
         foreign += u64::from(!accounts.found(proc_id, seq, entry.payload.as_bytes(), Place::Server));
     }
     foreign
