@@ -10,6 +10,8 @@
 //! 4. [`store`] keeps records in checksummed segments on disk, oldest dropped first, every drop reported.
 //! 5. [`upload`] sends sealed segments to a logtail-style HTTP endpoint, only on demand.
 //!
+//! Beside it, [`sockstat`] records how many bytes each of the app's jobs moves, when somebody asks for that.
+//!
 //! [`client`] assembles all of it. Apps use that; the other modules are public for hosts with their own tunnel
 //! and for tests.
 //!
@@ -19,10 +21,13 @@
 pub mod client;
 pub mod clock;
 pub mod consent;
+pub mod diagnostics;
+mod files;
 pub mod flow;
 pub mod hook;
 pub mod netmap;
 pub mod packet;
+pub mod sockstat;
 pub mod store;
 pub mod timer;
 pub mod tunnel;

@@ -1,15 +1,16 @@
-//! What becomes of records when the server, the app or the user gets in the way: nothing is lost, nothing is sent
-//! unasked, and what the user refuses is gone.
+//! What becomes of records when the server or the app gets in the way: nothing is lost, and nothing is sent unasked.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may fail loudly")]
 
 #[allow(dead_code, reason = "each test file uses its part of the lab")]
 mod support;
 
-use std::{collections::HashSet, fs, time::Duration};
+use std::{collections::HashSet, fs};
 
 use support::{
-    App, COLLECTION, PATIENCE, PHONE, ROUTER, addr, client_config, files, inner, map, messages, routes,
+    COLLECTION, PHONE, ROUTER, addr,
+    app::{App, bytes_at},
+    client_config, map, messages, routes,
 };
 use tuntrail::{
     client::{Client, ClientError},
@@ -21,10 +22,6 @@ use tuntrail::{
     upload::UploadOutcome,
 };
 use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
-
-fn bytes_at(server: &Server) -> u64 {
-    messages(server).iter().flat_map(inner).map(|row| row.counts.tx_bytes).sum()
-}
 
 #[test]
 fn every_fault_of_the_server_leaves_each_record_delivered_once() {
@@ -84,6 +81,33 @@ fn a_lost_response_is_repeated_and_stored_once() {
         .map(|request| request.header("idempotency-key").unwrap().to_owned())
         .collect();
     assert_eq!(keys.len(), 1, "the repetition is recognisable");
+}
+
+#[test]
+fn a_record_that_the_server_refuses_for_ever_is_dropped_and_the_reader_of_the_log_hears_of_it() {
+    for (code, reason) in [(400, "rejected"), (413, "too_large"), (422, "rejected")] {
+        let (server, directory) =
+            (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+        let mut app = App::start(directory.path(), &server);
+        app.record(1, 100);
+        let refusal = Fault::Status { code, retry_after: None, body: "no".to_owned() };
+        server.inject(refusal, Times::ONCE).unwrap();
+        let report = app.upload();
+        assert_eq!(
+            (report.sent_records, report.dropped_records, report.remaining_records),
+            (0, 1, 0),
+            "{code}"
+        );
+        assert_eq!(report.rejection.unwrap().status, code);
+
+        app.client.shutdown();
+        let app = App::start(directory.path(), &server);
+        assert_eq!(app.upload().outcome, UploadOutcome::Complete, "{code}");
+        let payloads: Vec<_> =
+            server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.payload).collect();
+        let expected = format!(r#""reason":"{reason}","records":1,"#);
+        assert!(matches!(&payloads[..], [report] if report.contains(&expected)), "{code}: {payloads:?}");
+    }
 }
 
 #[test]
@@ -168,108 +192,6 @@ fn an_app_with_its_own_tunnel_counts_in_batches_on_several_threads() {
     let rows: Vec<_> = messages(&server).into_iter().flat_map(|message| message.virtual_traffic).collect();
     assert_eq!(rows.iter().map(|row| row.counts.tx_packets).sum::<u64>(), 2 * 100 * 32);
     assert!(rows.iter().all(|row| row.src == Some(addr("100.64.0.1:5000"))), "{rows:?}");
-}
-
-#[test]
-fn withdrawn_consent_deletes_everything_and_starts_over_under_a_new_name() {
-    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
-    let mut app = App::start(directory.path(), &server);
-    app.record(1, 100);
-    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
-    app.record(2, 200);
-    app.client.set_consent(Consent::Denied).unwrap();
-    assert_eq!(files(directory.path()), Vec::new(), "nothing is left on disk");
-    assert!(matches!(app.client.upload("test"), Err(ClientError::NoConsent(Consent::Denied))));
-    assert!(app.client.counter(Layer::Virtual).unwrap().is_none());
-
-    app.record(3, 300);
-    app.client.set_consent(Consent::Granted).unwrap();
-    app.counter = app.client.counter(Layer::Virtual).unwrap().unwrap();
-    app.record(4, 400);
-    assert_eq!(app.upload().outcome, UploadOutcome::Complete);
-    assert_eq!(bytes_at(&server), 500, "what was counted without consent is in no record");
-    let names: HashSet<_> =
-        server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.public_id).collect();
-    assert_eq!(names.len(), 2);
-}
-
-#[test]
-fn consent_withdrawn_during_an_upload_breaks_it_off_and_nothing_of_it_is_sent_later() {
-    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
-    let mut app = App::start(directory.path(), &server);
-    app.record(1, 100);
-    server.inject(Fault::Slow(Duration::from_secs(3_600)), Times::ONCE).unwrap();
-    let ticket = app.client.upload("test").unwrap();
-    server.wait_for(|stats| stats.faults == 1, PATIENCE).expect("the request is at the server");
-    app.client.set_consent(Consent::Denied).unwrap();
-    assert_eq!(ticket.wait().outcome, UploadOutcome::Cancelled);
-    server.wait_for(|stats| stats.requests == 1, PATIENCE).expect("the server sees that the client has gone");
-    assert!(server.entries(COLLECTION).unwrap().is_empty());
-
-    app.client.shutdown();
-    let mut app = App::start(directory.path(), &server);
-    app.record(2, 200);
-    assert_eq!(app.upload().sent_records, 1);
-    assert_eq!((bytes_at(&server), server.stats().requests), (200, 2));
-}
-
-#[test]
-fn a_record_that_the_server_refuses_for_ever_is_dropped_and_the_reader_of_the_log_hears_of_it() {
-    for (code, reason) in [(400, "rejected"), (413, "too_large"), (422, "rejected")] {
-        let (server, directory) =
-            (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
-        let mut app = App::start(directory.path(), &server);
-        app.record(1, 100);
-        let refusal = Fault::Status { code, retry_after: None, body: "no".to_owned() };
-        server.inject(refusal, Times::ONCE).unwrap();
-        let report = app.upload();
-        assert_eq!(
-            (report.sent_records, report.dropped_records, report.remaining_records),
-            (0, 1, 0),
-            "{code}"
-        );
-        assert_eq!(report.rejection.unwrap().status, code);
-
-        app.client.shutdown();
-        let app = App::start(directory.path(), &server);
-        assert_eq!(app.upload().outcome, UploadOutcome::Complete, "{code}");
-        let payloads: Vec<_> =
-            server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.payload).collect();
-        let expected = format!(r#""reason":"{reason}","records":1,"#);
-        assert!(matches!(&payloads[..], [report] if report.contains(&expected)), "{code}: {payloads:?}");
-    }
-}
-
-#[test]
-fn without_consent_nothing_touches_the_disk() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(ServerConfig::default()).unwrap();
-    let mut config = client_config(directory.path(), &server.base_url());
-    config.consent = Consent::Unknown;
-    let client = Client::start(config).unwrap();
-    assert!(client.counter(Layer::Physical).unwrap().is_none());
-    client.shutdown();
-    assert_eq!(files(directory.path()), Vec::new());
-    assert_eq!(server.stats().requests, 0);
-}
-
-#[test]
-fn denied_consent_at_start_deletes_what_an_earlier_run_left() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(ServerConfig::default()).unwrap();
-    let mut app = App::start(directory.path(), &server);
-    app.record(1, 100);
-    app.client.shutdown();
-    assert!(files(directory.path()).iter().any(|(path, _)| path.extension().is_some_and(|e| e == "seg")));
-    // Not ours, and so not ours to delete.
-    let foreign = directory.path().join("netlog/w-ext/notes.txt");
-    fs::write(&foreign, "the app's own").unwrap();
-
-    let mut config = client_config(directory.path(), &server.base_url());
-    config.consent = Consent::Denied;
-    Client::start(config).unwrap();
-    assert_eq!(files(directory.path()), vec![(foreign, b"the app's own".to_vec())]);
-    assert_eq!(server.stats().requests, 0);
 }
 
 #[test]

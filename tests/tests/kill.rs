@@ -14,8 +14,11 @@ use std::{
     time::Duration,
 };
 
-use support::{App, COLLECTION, PATIENCE};
-use tuntrail::upload::{UploadOptions, UploadOutcome};
+use support::{COLLECTION, PATIENCE, app::App, client_config};
+use tuntrail::{
+    client::Client,
+    upload::{UploadOptions, UploadOutcome},
+};
 use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
 use tuntrail_tests::kill::{self, KillOptions};
 
@@ -55,6 +58,21 @@ fn the_program_prints_its_findings_as_json() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{wrong:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("usage"), "{wrong:?}");
     }
+}
+
+#[test]
+fn on_a_disk_that_is_always_full_nothing_is_altered_and_what_was_revoked_is_gone() {
+    let Some(report) = small_disk(20) else { return };
+    assert!(report["reports"]["disk_full"].as_u64() > Some(0), "the disk was never full: {report}");
+    assert_eq!((&report["corrupt"], &report["leaked"]), (&0.into(), &0.into()), "{report}");
+    assert!(report["max_disk_bytes"].as_u64() <= report["cap_bytes"].as_u64(), "{report}");
+}
+
+#[test]
+#[ignore = "on a full disk the store still removes a segment before the report about it is on disk"]
+fn on_a_disk_that_is_always_full_every_promised_record_is_accounted_for() {
+    let Some(report) = small_disk(100) else { return };
+    assert_eq!(report["unaccounted"], 0, "{report}");
 }
 
 #[test]
@@ -106,7 +124,7 @@ fn a_client_killed_after_the_answer_sends_it_again_and_the_server_recognises_it(
 #[ignore = "started by the tests that kill it"]
 fn a_client_that_waits_to_be_killed() {
     let (Some(directory), Ok(server)) = (env::var_os(DIRECTORY), env::var(SERVER)) else { return };
-    let mut app = App::start_at(Path::new(&directory), &server);
+    let mut app = App::of(Client::start(client_config(Path::new(&directory), &server)).unwrap());
     for port in 1..=3 {
         app.record(port, 100);
     }
@@ -121,6 +139,19 @@ fn a_client_that_waits_to_be_killed() {
     let options = UploadOptions { progress: Some(Box::new(progress)), ..UploadOptions::default() };
     let ticket = app.client.upload_with("test", options).unwrap();
     let _ = ticket.wait();
+}
+
+/// Runs the harness on a small disk of its own. `None` where that can't be had, but for CI, which has to.
+fn small_disk(cycles: u32) -> Option<serde_json::Value> {
+    let output = harness(&["--cycles", &cycles.to_string(), "--seed", "3", "--small-disk"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if errors.contains("for the small disk") {
+        assert!(env::var_os("TUNTRAIL_REQUIRE_NAMESPACES").is_none(), "{errors}");
+        eprintln!("skipped: {errors}");
+        return None;
+    }
+    assert_ne!(output.status.code(), Some(2), "{errors}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
 fn harness(arguments: &[&str]) -> Output {

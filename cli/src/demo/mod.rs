@@ -8,7 +8,9 @@
 mod kernel;
 mod live;
 mod node;
+mod outage;
 mod received;
+mod server;
 mod summary;
 mod topology;
 mod traffic;
@@ -24,12 +26,14 @@ use std::{
 };
 
 use tuntrail::{flow::Message, tunnel::TunDevice};
-use tuntrail_logserver::{Database, Server, ServerConfig};
+use tuntrail_logserver::Database;
 
 use self::{
     live::{Display, LiveTable},
     node::Node,
+    outage::{Attempt, ServerState},
     received::Received,
+    server::LogServer,
     summary::Summary,
     topology::{Keys, Role},
     traffic::{Network, Tally},
@@ -46,13 +50,17 @@ pub(crate) struct Arguments {
     /// Print the summary as one JSON object and nothing else.
     #[arg(long)]
     json: bool,
-    /// Keep both nodes' records, as they were on disk before the upload, and the server's database in this directory, which
+    /// Keep both nodes' records, as they were on disk before the last upload, and the server's database in this directory, which
     /// must be empty or new.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Seconds of traffic.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// Let the log server be down, slow, rejecting and back again, each for a quarter of the time, and ask for an upload
+    /// each time.
+    #[arg(long)]
+    outage: bool,
     /// Use real TUN devices and the kernel's TCP/IP in two network namespaces (Linux, root).
     #[arg(long)]
     tun: bool,
@@ -86,22 +94,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let directory = scratch.path();
     let keep = arguments.keep.as_deref().map(empty_directory).transpose()?;
     let mut site = site(arguments.tun)?;
-    let database = keep.map_or(Database::Memory, |keep| Database::File(keep.join("server.sqlite")));
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut server = Server::start(ServerConfig { listen, database, ..ServerConfig::default() })?;
+    let database = match keep {
+        Some(keep) => Database::File(keep.join("server.sqlite")),
+        // A server that comes back must find what it had.
+        None if arguments.outage => Database::File(directory.join("server.sqlite")),
+        None => Database::Memory,
+    };
+    let mut server = LogServer::start(database)?;
+    let base_url = server.get().base_url();
+    let start = |role| Node::start(role, directory, &base_url, arguments.outage);
 
     let keys = Keys::generate()?;
-    let router = Node::start(Role::Router, directory, &server.base_url())?;
+    let router = start(Role::Router)?;
     router.up(keys.config(Role::Router, None), site.device(Role::Router)?)?;
     let endpoint = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), router.udp_port()?);
-    let phone = Node::start(Role::Phone, directory, &server.base_url())?;
+    let phone = start(Role::Phone)?;
     phone.up(keys.config(Role::Phone, Some(endpoint)), site.device(Role::Phone)?)?;
     if display != Display::Silent {
-        println!("log server at {}, router at {endpoint}, traffic by {}", server.base_url(), site.name());
+        println!("log server at {base_url}, router at {endpoint}, traffic by {}", site.name());
     }
 
     let tally = Tally::default();
-    make_traffic(site.network()?, &phone, Duration::from_secs(arguments.seconds), display, &tally)?;
+    let duration = Duration::from_secs(arguments.seconds);
+    let mut outage = Vec::new();
+    let network = site.network()?;
+    if arguments.outage {
+        for state in ServerState::ALL {
+            state.impose(&mut server)?;
+            make_traffic(network, &phone, duration / 4, display, &tally)?;
+            for node in [&phone, &router] {
+                let attempt = Attempt::new(state, node.name(), &node.upload(Display::Silent)?);
+                if display != Display::Silent {
+                    println!("{attempt}");
+                }
+                outage.push(attempt);
+            }
+        }
+    } else {
+        make_traffic(network, &phone, duration, display, &tally)?;
+    }
 
     let nodes = [phone, router];
     nodes.iter().try_for_each(Node::down)?;
@@ -114,8 +145,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         uploads.push(node.upload(display)?);
     }
     let results = nodes.map(Node::finish);
-    let received = Received::of(&server)?;
-    let stats = server.stats();
+    let received = Received::of(server.get())?;
     server.stop();
 
     let written: u64 = results.iter().map(|result| result.written).sum();
@@ -135,17 +165,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         bytes: received.bytes(),
         records_written: written,
         bytes_on_disk,
-        uploads: uploads.iter().map(|report| report.attempts).sum(),
-        upload_bytes: uploads.iter().map(|report| report.sent_bytes).sum(),
+        uploads: uploads.iter().map(|report| report.attempts).sum::<u64>()
+            + outage.iter().map(|attempt| attempt.requests).sum::<u64>(),
+        upload_bytes: uploads.iter().map(|report| report.sent_bytes).sum::<u64>()
+            + outage.iter().map(|attempt| attempt.bytes_sent).sum::<u64>(),
         records_received: received.records().total(),
         records: received.records(),
         unbalanced_flows: received.unbalanced_flows(),
-        duplicates: stats.duplicates,
+        duplicates: server.duplicates(),
         records_waiting: waiting,
         records_dropped: dropped,
         records_lost: written.saturating_sub(received.records().total() + waiting + dropped),
         exit_rows: received.exit_rows_of_phone(),
         sessions: received.sessions().to_vec(),
+        outage,
         kept_in: keep.map(|keep| keep.display().to_string()),
     };
     let problems = summary.problems();

@@ -16,7 +16,7 @@ use tuntrail::{
     upload::{UploadOptions, UploadReport},
 };
 
-use super::{live::Display, topology::Role};
+use super::{live::Display, outage, topology::Role};
 use crate::{CommandError, text};
 
 /// Shorter than the product's 5 s, so that a short demo has something to show.
@@ -40,7 +40,13 @@ pub(super) struct NodeResult {
 }
 
 impl Node {
-    pub(super) fn start(role: Role, directory: &Path, server: &str) -> Result<Self, CommandError> {
+    /// Starts a node. With `impatient` it gives an upload up sooner than a phone would.
+    pub(super) fn start(
+        role: Role,
+        directory: &Path,
+        server: &str,
+        impatient: bool,
+    ) -> Result<Self, CommandError> {
         let directory = directory.join(role.name());
         let mut config = ClientConfig::new(&directory, server)?;
         config.consent = Consent::Granted;
@@ -48,9 +54,17 @@ impl Node {
         config.flow.lifecycle = Some(LifecycleConfig::default());
         config.sessions = Some(SessionConfig { rules: role.resources(), ..SessionConfig::default() });
         config.collections = Collections::of_host(SERVER)?;
+        if impatient {
+            config.upload.request_timeout = outage::REQUEST_TIMEOUT;
+            config.upload.max_wait = outage::MAX_WAIT;
+        }
         let client = Client::start(config)?;
         client.set_network(role.network_map()?, role.routes())?;
         Ok(Self { role, directory, client })
+    }
+
+    pub(super) const fn name(&self) -> &'static str {
+        self.role.name()
     }
 
     pub(super) fn up(&self, config: Config, device: TunDevice) -> Result<(), CommandError> {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use tuntrail::flow::{ConnectionCounts, session::AccessSession};
 
-use super::live::endpoint;
+use super::{live::endpoint, outage::Attempt};
 use crate::text;
 
 /// One number per traffic class.
@@ -78,6 +78,9 @@ pub(super) struct Summary {
     pub(super) exit_rows: Vec<ConnectionCounts>,
     /// The phone's use of resources, as the server knows it.
     pub(super) sessions: Vec<AccessSession>,
+    /// Uploads while the server was in trouble, if it was asked to be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) outage: Vec<Attempt>,
     /// Where the store was kept, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kept_in: Option<String>,
@@ -113,6 +116,7 @@ impl Summary {
         {
             check(flows > 0, format!("no {class} flow arrived at the server"));
         }
+        problems.extend(self.outage.iter().filter_map(|attempt| attempt.problem.clone()));
         problems
     }
 }
@@ -229,6 +233,7 @@ mod tests {
             records_lost: 0,
             exit_rows: Vec::new(),
             sessions: Vec::new(),
+            outage: Vec::new(),
             kept_in: None,
         }
     }

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     clock::{SharedClock, SystemClock},
     consent::Consent,
+    diagnostics::Diagnostics,
     flow::{FlowConfig, session::SessionConfig},
     store::{Role, StreamConfig},
     upload::{Collection, ConfigError, PrivateId, UploadConfig},
@@ -27,6 +28,10 @@ pub struct ClientConfig {
     pub flow: FlowConfig,
     /// Which flows are recorded as access sessions of which resource. Default: none.
     pub sessions: Option<SessionConfig>,
+    /// When socket statistics are recorded. Default: only while [`Client::enable_socket_stats`] says so.
+    ///
+    /// [`Client::enable_socket_stats`]: super::Client::enable_socket_stats
+    pub socket_stats: SocketStats,
     /// Disk budget in bytes of each kind of record, at least 1 MiB. Default: 5 MiB, which hold about 25 MiB of records.
     pub max_disk_bytes: u64,
     /// Names of the kinds of records at the server.
@@ -38,6 +43,9 @@ pub struct ClientConfig {
     pub copy_id: Option<PrivateId>,
     /// Where and how records are sent.
     pub upload: UploadConfig,
+    /// Our own log lines. The client writes them to files below `directory` while consent is granted, and deletes them with
+    /// everything else. Default: none.
+    pub diagnostics: Option<Diagnostics>,
     /// The clock. Only tests need another than [`SystemClock`].
     pub clock: SharedClock,
 }
@@ -56,14 +64,31 @@ impl ClientConfig {
             consent: Consent::default(),
             flow: FlowConfig::default(),
             sessions: None,
+            socket_stats: SocketStats::default(),
             max_disk_bytes: StreamConfig::DEFAULT_MAX_DISK_BYTES,
             collections: Collections::of_host(upload.host())?,
             private_id: None,
             copy_id: None,
             upload,
+            diagnostics: None,
             clock: Arc::new(SystemClock),
         })
     }
+
+    /// Where our own log is written.
+    pub(super) fn diagnostics_directory(&self) -> PathBuf {
+        self.directory.join("diagnostics").join(format!("w-{}", self.role.as_str()))
+    }
+}
+
+/// When socket statistics are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SocketStats {
+    /// Only for a time, when somebody asks for it.
+    #[default]
+    OnDemand,
+    /// At all times.
+    Always,
 }
 
 /// What the server calls each kind of record.
@@ -75,6 +100,8 @@ pub struct Collections {
     pub flows: Collection,
     /// Access sessions. Default: `sessions.log.` and the host.
     pub sessions: Collection,
+    /// Socket statistics. Default: `sockstats.log.` and the host.
+    pub sockets: Collection,
 }
 
 impl Collections {
@@ -93,6 +120,7 @@ impl Collections {
             windows: format!("tailtraffic.log.{host}").parse()?,
             flows: format!("flows.log.{host}").parse()?,
             sessions: format!("sessions.log.{host}").parse()?,
+            sockets: format!("sockstats.log.{host}").parse()?,
         })
     }
 }

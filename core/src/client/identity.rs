@@ -1,71 +1,53 @@
 //! The log ID of this installation: a file with the private ID, made at the first start under consent.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
 use super::ClientError;
-use crate::upload::PrivateId;
+use crate::{
+    files::{Survive, create_private_directory, read_small, remove_if_present, replace},
+    upload::PrivateId,
+};
 
 const FILE_NAME: &str = "log-id";
+/// More than the 64 digits of an ID and a line end.
+const MAX_LEN: u64 = 256;
 
 /// Reads the private ID in `directory`, or makes one. A file that holds no valid ID is replaced: its log could not be
 /// written to anyway.
 pub(super) fn load_or_create(directory: &Path) -> Result<PrivateId, ClientError> {
     create_private_directory(directory)?;
     let path = path(directory);
-    match fs::read_to_string(&path).map(Zeroizing::new) {
-        Ok(text) => {
-            if let Ok(id) = text.trim().parse() {
-                return Ok(id);
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // Not text at all, for example after a power loss.
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-        Err(error) => return Err(error.into()),
+    // No text at all, for example after a power loss, is no valid ID either.
+    if let Some(bytes) = read_small(&path, MAX_LEN)?.map(Zeroizing::new)
+        && let Ok(text) = std::str::from_utf8(&bytes)
+        && let Ok(id) = text.trim().parse()
+    {
+        return Ok(id);
     }
     let id = PrivateId::generate()?;
-    // Written aside and renamed: a kill in between must not leave half an ID.
-    let draft = path.with_extension("tmp");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&draft)?;
-    file.write_all(id.to_hex().as_bytes())?;
-    file.write_all(b"\n")?;
-    drop(file);
-    fs::rename(&draft, &path)?;
+    let text = Zeroizing::new(format!("{}\n", &*id.to_hex()));
+    replace(&path, text.as_bytes(), Survive::Kill)?;
     Ok(id)
 }
 
 /// Forgets the ID, so that the next one can't be linked to it.
 pub(super) fn delete(directory: &Path) -> io::Result<()> {
-    match fs::remove_file(path(directory)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_if_present(&path(directory))
 }
 
 fn path(directory: &Path) -> PathBuf {
     directory.join(FILE_NAME)
 }
 
-fn create_private_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

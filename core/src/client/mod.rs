@@ -8,8 +8,12 @@
 //! counted, written or sent.
 
 mod config;
+mod decision;
+mod export;
 mod identity;
 mod recording;
+mod revocation;
+mod socket_stats;
 
 use std::{
     fmt,
@@ -17,22 +21,27 @@ use std::{
 };
 
 use thiserror::Error;
+use tracing::{debug, info};
 
 use self::recording::Recording;
 pub use self::{
-    config::{ClientConfig, Collections},
+    config::{ClientConfig, Collections, SocketStats},
+    export::ExportReport,
     recording::StoreStats,
+    socket_stats::AtEnd,
 };
 use crate::{
     consent::Consent,
+    diagnostics::{Diagnostics, DiagnosticsStats},
     flow::{
         ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message,
         session::{SessionConfig, SessionConfigError, SessionStats},
     },
     netmap::{NetworkMap, Routes},
+    sockstat::{SocketCounters, SocketStatsError, SocketStatsTotals},
     store::StoreError,
     tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
-    upload::{self, IdError, UploadOptions, UploadTicket},
+    upload::{self, IdError, PublicId, UploadOptions, UploadTicket},
 };
 
 /// Why the client could not start or do what it was asked to.
@@ -51,6 +60,14 @@ pub enum ClientError {
     /// The settings of access sessions are not usable.
     #[error(transparent)]
     Session(#[from] SessionConfigError),
+    /// Socket statistics can't be recorded.
+    #[error(transparent)]
+    Sockets(#[from] SocketStatsError),
+    /// There is nothing to switch on or off.
+    #[error(
+        "socket statistics are recorded at all times, as the configuration says; upload them when you need them"
+    )]
+    SocketStatsAlways,
     /// The system gives no random numbers for a log ID.
     #[error("can't make a log ID: {0}")]
     Id(#[from] IdError),
@@ -79,10 +96,14 @@ pub struct ClientStats {
     pub flows: Option<FlowStats>,
     /// Access sessions; `None` without consent or without sessions in the configuration.
     pub sessions: Option<SessionStats>,
+    /// Socket statistics; `None` while none are recorded.
+    pub sockets: Option<SocketStatsTotals>,
     /// The records on disk; `None` without consent.
     pub store: Option<StoreStats>,
     /// The running tunnel, or the last one.
     pub tunnel: Option<TunnelStats>,
+    /// Our own log lines, if the configuration has a log.
+    pub diagnostics: Option<DiagnosticsStats>,
 }
 
 /// What is left when a client has shut down.
@@ -106,6 +127,7 @@ struct State {
     consent: Consent,
     network: (NetworkMap, Routes),
     exit_flows: ExitFlows,
+    sockets: SocketCounters,
     observer: Option<Observer>,
     recording: Option<Recording>,
     tunnel: Option<Tunnel>,
@@ -127,6 +149,7 @@ impl Client {
                 consent: Consent::Unknown,
                 network: (NetworkMap::default(), Routes::default()),
                 exit_flows,
+                sockets: SocketCounters::new(),
                 observer: None,
                 recording: None,
                 tunnel: None,
@@ -135,35 +158,17 @@ impl Client {
             }),
             config,
         };
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            os = std::env::consts::OS,
+            arch = std::env::consts::ARCH,
+            role = client.config.role.as_str(),
+            "client starts"
+        );
         client.config.flow.check()?;
         client.config.sessions.as_ref().map_or(Ok(()), SessionConfig::check)?;
         client.set_consent(client.config.consent)?;
         Ok(client)
-    }
-
-    /// Applies the user's answer. [`Consent::Granted`] starts recording, also for a tunnel that is running.
-    /// [`Consent::Denied`] stops recording, cancels a running upload, and deletes every record and the log ID that this app's
-    /// role has on disk. Waits for the disk.
-    ///
-    /// # Errors
-    /// When the store can't be opened, or can't be deleted. Recording has ended then all the same; call again to delete.
-    pub fn set_consent(&self, consent: Consent) -> Result<(), ClientError> {
-        let mut state = self.lock()?;
-        if consent == Consent::Granted {
-            if state.recording.is_none() {
-                let recording = Recording::start(&self.config, &state)?;
-                state.attach(recording);
-            }
-            state.consent = consent;
-            return Ok(());
-        }
-        // A refusal holds whatever becomes of the files.
-        state.consent = consent;
-        match (consent, state.detach()) {
-            (Consent::Denied, Some(recording)) => recording.delete(&self.config),
-            (Consent::Denied, None) => Recording::delete_leftovers(&self.config),
-            (_, recording) => recording.map_or(Ok(()), Recording::stop),
-        }
     }
 
     /// Starts the WireGuard tunnel `tunnel` on `device`. Counters of this client replace those in `options`.
@@ -183,9 +188,12 @@ impl Client {
         options.clock = Arc::clone(&self.config.clock);
         if let Some(recording) = &state.recording {
             options.virtual_counter = Some(Box::new(recording.counter(Layer::Virtual)));
-            options.physical_counter = Some(Box::new(recording.counter(Layer::Physical)));
+            options.physical_counter =
+                Some(Box::new(state.sockets.tunnel(recording.counter(Layer::Physical))));
         }
+        let (peers, mtu) = (tunnel.peers.len(), tunnel.mtu);
         state.tunnel = Some(Tunnel::start(tunnel, device, options)?);
+        info!(peers, mtu, "tunnel started");
         Ok(())
     }
 
@@ -221,6 +229,7 @@ impl Client {
         if let Some(recording) = &state.recording {
             recording.set_network(map.clone(), routes.clone());
         }
+        debug!("network map set");
         state.network = (map, routes);
         Ok(())
     }
@@ -290,10 +299,17 @@ impl Client {
         Ok(recording.upload(reason, options))
     }
 
+    /// The name of this device's log at the server, to be read out to support or to ask for its deletion. It gives no access.
+    /// `None` without consent.
+    #[must_use]
+    pub fn log_id(&self) -> Option<PublicId> {
+        self.lock().ok()?.recording.as_ref().map(Recording::log_id)
+    }
+
     /// What the client has done so far.
     #[must_use]
     pub fn stats(&self) -> ClientStats {
-        self.lock().map(|state| state.stats()).unwrap_or_default()
+        self.lock().map(|state| self.stats_of(&state)).unwrap_or_default()
     }
 
     /// Stops the tunnel, writes every record, and stops all threads. Sends nothing: records wait on disk for the next
@@ -303,10 +319,17 @@ impl Client {
             return ShutdownReport::default();
         };
         state.shut_down = true;
+        info!("client shuts down");
         state.stop_tunnel();
-        let mut stats = state.stats();
+        let mut stats = self.stats_of(&state);
         let error = state.recording.take().and_then(|recording| recording.finish(&mut stats).err());
+        self.close_diagnostics();
         ShutdownReport { stats, error: error.map(|error| error.to_string()) }
+    }
+
+    fn stats_of(&self, state: &State) -> ClientStats {
+        let diagnostics = self.config.diagnostics.as_ref().map(Diagnostics::stats);
+        ClientStats { diagnostics, ..state.stats() }
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, ClientError> {
@@ -333,7 +356,7 @@ impl State {
             // A tunnel that has ended by itself has nothing to count.
             let _ = tunnel.set_counters(
                 Some(Box::new(recording.counter(Layer::Virtual))),
-                Some(Box::new(recording.counter(Layer::Physical))),
+                Some(Box::new(self.sockets.tunnel(recording.counter(Layer::Physical)))),
             );
         }
         self.recording = Some(recording);
@@ -362,7 +385,9 @@ impl State {
     fn stop_tunnel(&mut self) {
         if let Some(tunnel) = self.tunnel.take() {
             tunnel.stop();
-            self.last_tunnel = Some(tunnel.stats());
+            let stats = tunnel.stats();
+            info!(sent = stats.carried.tx_packets, received = stats.carried.rx_packets, "tunnel stopped");
+            self.last_tunnel = Some(stats);
         }
     }
 
@@ -370,8 +395,10 @@ impl State {
         ClientStats {
             flows: self.recording.as_ref().map(Recording::flow_stats),
             sessions: self.recording.as_ref().and_then(Recording::session_stats),
+            sockets: self.recording.as_ref().and_then(|recording| recording.sockets.totals()),
             store: self.recording.as_ref().map(Recording::store_stats),
             tunnel: self.tunnel.as_ref().map(Tunnel::stats).or_else(|| self.last_tunnel.clone()),
+            diagnostics: None,
         }
     }
 }

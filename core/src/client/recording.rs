@@ -5,7 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::debug;
 
-use super::{ClientConfig, ClientError, ClientStats, Observer, State, identity};
+use super::{
+    ClientConfig, ClientError, ClientStats, Observer, State, identity,
+    socket_stats::{self, SocketRecording},
+};
 use crate::{
     clock::SharedClock,
     flow::{
@@ -15,7 +18,8 @@ use crate::{
     netmap::{NetworkMap, Routes},
     store::{Store, StoreConfig, StoreError, StreamConfig, StreamHandle, StreamName, StreamStats},
     upload::{
-        Collection, Envelope, UploadOptions, UploadStream, UploadTicket, Uploader, encode_trusted_object,
+        Collection, Envelope, PrivateId, PublicId, UploadOptions, UploadStream, UploadTicket, Uploader,
+        encode_trusted_object,
     },
 };
 
@@ -23,13 +27,16 @@ use crate::{
 const WINDOWS: &str = "netlog";
 const FLOWS: &str = "flowlog";
 const SESSIONS: &str = "sessions";
+pub(super) const SOCKETS: &str = "sockstats";
 
 pub(super) struct Recording {
     logger: FlowLogger,
     sessions: Option<Arc<SessionLogger>>,
-    uploader: Uploader,
+    pub(super) sockets: SocketRecording,
+    uploader: Arc<Uploader>,
     streams: Streams,
     store: Store,
+    log_id: PublicId,
 }
 
 /// The store's streams. All of them exist, whatever is being recorded, so that records of an earlier configuration are
@@ -38,6 +45,7 @@ struct Streams {
     windows: StreamHandle,
     flows: StreamHandle,
     sessions: StreamHandle,
+    sockets: StreamHandle,
 }
 
 /// The figures of each kind of record on disk.
@@ -49,6 +57,8 @@ pub struct StoreStats {
     pub flows: StreamStats,
     /// Access sessions.
     pub sessions: StreamStats,
+    /// Socket statistics.
+    pub sockets: StreamStats,
 }
 
 impl StoreStats {
@@ -71,7 +81,7 @@ impl StoreStats {
     }
 
     fn all(&self) -> impl Iterator<Item = &StreamStats> {
-        [&self.windows, &self.flows, &self.sessions].into_iter()
+        [&self.windows, &self.flows, &self.sessions, &self.sockets].into_iter()
     }
 }
 
@@ -81,9 +91,10 @@ impl Recording {
             Some(id) => id.clone(),
             None => identity::load_or_create(&config.directory)?,
         };
+        let log_id = private_id.public();
         let (store, streams) = open_store(config)?;
-        let upload = |stream: &StreamHandle, collection: &Collection| {
-            let stream = UploadStream::new(stream.clone(), collection.clone(), private_id.clone());
+        let upload = |stream: &StreamHandle, collection: &Collection, id: &PrivateId| {
+            let stream = UploadStream::new(stream.clone(), collection.clone(), id.clone());
             match &config.copy_id {
                 Some(copy) => stream.with_copy_to(copy.clone()),
                 None => stream,
@@ -92,12 +103,15 @@ impl Recording {
         let uploader = Uploader::start(
             config.upload.clone(),
             vec![
-                upload(&streams.windows, &config.collections.windows),
-                upload(&streams.flows, &config.collections.flows),
-                upload(&streams.sessions, &config.collections.sessions),
+                upload(&streams.windows, &config.collections.windows, &private_id),
+                upload(&streams.flows, &config.collections.flows, &private_id),
+                upload(&streams.sessions, &config.collections.sessions, &private_id),
+                // A log of its own, as upstream has it.
+                upload(&streams.sockets, &config.collections.sockets, &log_id.sockstat_private()),
             ],
             SharedClock::clone(&config.clock),
         )?;
+        let uploader = Arc::new(uploader);
         let sessions = config.sessions.as_ref().map(|sessions| start_sessions(config, sessions, &streams));
         let sessions = sessions.transpose()?.map(Arc::new);
 
@@ -118,11 +132,13 @@ impl Recording {
             let sessions = Arc::clone(sessions);
             logger.set_flow_observer(Some(Box::new(move |event| sessions.observe_flow(event))));
         }
-        let recording = Self { logger, sessions, uploader, streams, store };
+        let sockets = SocketRecording::new(&state.sockets, StoreSink::maker(&streams.sockets));
+        let mut recording = Self { logger, sessions, sockets, uploader, streams, store, log_id };
         recording.set_network(state.network.0.clone(), state.network.1.clone());
         if let Some(observer) = &state.observer {
             recording.set_observer(Arc::clone(observer));
         }
+        socket_stats::resume(config, &mut recording)?;
         Ok(recording)
     }
 
@@ -149,12 +165,13 @@ impl Recording {
             // The store takes every batch, and accounts for its own losses.
             let _ = sessions.flush();
         }
+        self.sockets.flush();
     }
 
     /// Everything in the store's queue is given to the disk afterwards.
     pub(super) fn flush_store(&self) -> Result<(), StoreError> {
-        let Streams { windows, flows, sessions } = &self.streams;
-        windows.flush().and(flows.flush()).and(sessions.flush())
+        let Streams { windows, flows, sessions, sockets } = &self.streams;
+        windows.flush().and(flows.flush()).and(sessions.flush()).and(sockets.flush())
     }
 
     pub(super) fn upload(&self, reason: &str, options: UploadOptions) -> UploadTicket {
@@ -170,8 +187,40 @@ impl Recording {
     }
 
     pub(super) fn store_stats(&self) -> StoreStats {
-        let Streams { windows, flows, sessions } = &self.streams;
-        StoreStats { windows: windows.stats(), flows: flows.stats(), sessions: sessions.stats() }
+        let Streams { windows, flows, sessions, sockets } = &self.streams;
+        StoreStats {
+            windows: windows.stats(),
+            flows: flows.stats(),
+            sessions: sessions.stats(),
+            sockets: sockets.stats(),
+        }
+    }
+
+    /// For the end of socket statistics, which comes on a thread of theirs.
+    pub(super) fn uploader(&self) -> Arc<Uploader> {
+        Arc::clone(&self.uploader)
+    }
+
+    /// Names the log at the server.
+    pub(super) const fn log_id(&self) -> PublicId {
+        self.log_id
+    }
+
+    /// The streams, with the collections they go to.
+    pub(super) fn streams<'a>(&self, config: &'a ClientConfig) -> Vec<(StreamHandle, &'a Collection)> {
+        let Streams { windows, flows, sessions, sockets } = &self.streams;
+        vec![
+            (windows.clone(), &config.collections.windows),
+            (flows.clone(), &config.collections.flows),
+            (sessions.clone(), &config.collections.sessions),
+            (sockets.clone(), &config.collections.sockets),
+        ]
+    }
+
+    /// Deletes every record, and goes on recording.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        self.cancel_upload();
+        self.store.clear()
     }
 
     /// Ends recording; what was recorded stays on disk.
@@ -185,34 +234,34 @@ impl Recording {
         let flushed = self.flush_store();
         stats.flows = Some(self.flow_stats());
         stats.sessions = self.session_stats();
+        stats.sockets = self.sockets.totals();
         stats.store = Some(self.store_stats());
         drop(self.uploader);
         flushed.and(self.store.shutdown())
     }
 
-    /// Ends recording and deletes all of it.
-    pub(super) fn delete(self, config: &ClientConfig) -> Result<(), ClientError> {
+    /// Breaks off a running upload.
+    pub(super) fn cancel_upload(&self) {
         self.uploader.cancel();
+    }
+
+    /// Ends recording and deletes all of it.
+    pub(super) fn delete(self) -> Result<(), StoreError> {
+        self.cancel_upload();
         self.end_loggers();
         drop(self.uploader);
-        let deleted = self.store.destroy();
-        identity::delete(&config.directory)?;
-        Ok(deleted?)
+        self.store.destroy()
     }
 
     /// Deletes what earlier runs recorded.
-    pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), ClientError> {
-        if config.directory.exists() {
-            let (store, _) = open_store(config)?;
-            let deleted = store.destroy();
-            identity::delete(&config.directory)?;
-            deleted?;
-        }
-        Ok(())
+    pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), StoreError> {
+        let (store, _) = open_store(config)?;
+        store.destroy()
     }
 
     /// Flows end before the sessions that are made of them.
     fn end_loggers(&self) {
+        self.sockets.stop();
         self.logger.shutdown();
         if let Some(sessions) = &self.sessions {
             // The store takes every batch, and accounts for its own losses.
@@ -232,7 +281,12 @@ fn start_sessions(
 }
 
 fn open_store(config: &ClientConfig) -> Result<(Store, Streams), StoreError> {
-    let names = [StreamName::new(WINDOWS)?, StreamName::new(FLOWS)?, StreamName::new(SESSIONS)?];
+    let names = [
+        StreamName::new(WINDOWS)?,
+        StreamName::new(FLOWS)?,
+        StreamName::new(SESSIONS)?,
+        StreamName::new(SOCKETS)?,
+    ];
     let stream = |name: &StreamName| StreamConfig {
         max_disk_bytes: config.max_disk_bytes,
         ..StreamConfig::new(name.clone())
@@ -245,8 +299,8 @@ fn open_store(config: &ClientConfig) -> Result<(Store, Streams), StoreError> {
         },
         names.iter().map(stream).collect(),
     )?;
-    let [windows, flows, sessions] = names.map(|name| store.stream(&name).ok_or(StoreError::Closed));
-    let streams = Streams { windows: windows?, flows: flows?, sessions: sessions? };
+    let [windows, flows, sessions, sockets] = names.map(|name| store.stream(&name).ok_or(StoreError::Closed));
+    let streams = Streams { windows: windows?, flows: flows?, sessions: sessions?, sockets: sockets? };
     Ok((store, streams))
 }
 
@@ -259,6 +313,15 @@ struct StoreSink {
 impl StoreSink {
     fn boxed(stream: &StreamHandle) -> Box<dyn RecordSink> {
         Box::new(Self { stream: stream.clone(), entry: Vec::new() })
+    }
+
+    /// For a logger that is started anew each time.
+    fn maker(stream: &StreamHandle) -> socket_stats::SinkMaker {
+        let stream = stream.clone();
+        Box::new(move || {
+            let mut sink = Self { stream: stream.clone(), entry: Vec::new() };
+            Box::new(move |wall, json| sink.append(wall, json))
+        })
     }
 }
 

@@ -92,7 +92,7 @@ pub fn encode_trusted_object(object: &[u8], envelope: &Envelope, out: &mut Vec<u
 
 /// Appends the entry for a report of the store itself, such as of dropped records. It carries no time: the report
 /// tells about the past, and the time of the upload would only mislead.
-pub(super) fn encode_meta(report: &[u8], ids: EntryIds, out: &mut Vec<u8>) {
+pub(crate) fn encode_meta(report: &[u8], ids: EntryIds, out: &mut Vec<u8>) {
     append_prefix(&Envelope { client_time: None, ids: Some(ids) }, None, 0, out);
     out.extend_from_slice(b"\"tuntrail\":");
     if report.first() == Some(&b'{') && scan_object(report, "").is_some() {

@@ -33,6 +33,7 @@ mod tls;
 mod uploader;
 mod verdict;
 
+pub(crate) use self::entry::encode_meta;
 pub use self::{
     config::{Collection, ConfigError, UploadConfig},
     entry::{EntryIds, Envelope, Limits, MAX_OBJECT_BYTES, encode, encode_trusted_object, splice_ids},

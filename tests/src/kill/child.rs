@@ -43,7 +43,7 @@ pub(super) fn run(order: &Order) -> Result<(), HarnessError> {
     let result = match order.task {
         Task::Record { steps, uploads, stop_at } => record(order, &teller, steps, uploads, stop_at),
         Task::Revoke => revoke(order, &teller),
-        Task::Deny => deny(order, &teller),
+        Task::Finish(answer) => finish(order, &teller, answer.into()),
     };
     match &result {
         Ok(()) => teller.tell(&Event::Done)?,
@@ -236,9 +236,9 @@ fn count(counter: &mut FlowCounter, connections: u64) {
     counter.flush(now);
 }
 
-fn deny(order: &Order, teller: &Teller) -> Result<(), HarnessError> {
+fn finish(order: &Order, teller: &Teller, consent: Consent) -> Result<(), HarnessError> {
     teller.tell(&Event::Began { proc_id: 0, log: None })?;
-    let client = Client::start(order.client_config(Consent::Denied)?)?;
+    let client = Client::start(order.client_config(consent)?)?;
     teller.tell(&Event::Revoked)?;
     client.shutdown();
     Ok(())

@@ -47,7 +47,7 @@ pub use self::report::KillReport;
 use self::{
     account::Accounts,
     event::Event,
-    order::{Order, Task, collection},
+    order::{Answer, Order, Task, collection},
     plan::Plan,
     rng::Rng,
     small_disk::SmallDisk,
@@ -210,7 +210,7 @@ impl Epoch<'_> {
                 self.report.leak(format!("the log id {log} is used again after consent was withdrawn"));
             }
             // Before the deletion, so that no loss can hide behind it. Of what was withdrawn nothing may have been sent.
-            survey::disk(&self.order(Task::Deny), &mut era.accounts)?;
+            survey::disk(&self.order(Task::Revoke), &mut era.accounts)?;
             let foreign = self.look_at_server(&mut era, log)?;
             if foreign > 0 {
                 self.report.leak(format!("{foreign} records from before a withdrawal were sent after it"));
@@ -251,6 +251,7 @@ impl Epoch<'_> {
     /// Cycles that withdraw consent, until it is done.
     fn revoke(&mut self, era: &mut Era) -> Result<(), HarnessError> {
         self.set_faults(false)?;
+        let mut granted = false;
         loop {
             let plan = plan::revoke(self.rng);
             let events = self.cycle(plan, era)?;
@@ -259,24 +260,27 @@ impl Epoch<'_> {
             }
             // Consent counts as withdrawn from here on, also if nothing of it has happened yet.
             if events.contains(&Event::Revoking) {
-                self.deny(era)?;
+                granted = self.finish(era)?;
                 break;
             }
         }
         self.report.revocations += 1;
-        for path in survey::leftovers(self.directory)? {
+        for path in survey::leftovers(self.directory, granted)? {
             self.report.leak(format!("{} is left after consent was withdrawn", path.display()));
         }
         Ok(())
     }
 
-    /// Starts without consent, until one of them gets through.
-    fn deny(&mut self, era: &mut Era) -> Result<(), HarnessError> {
+    /// Starts clients until one of them gets through. Returns whether it did so with a new consent.
+    fn finish(&mut self, era: &mut Era) -> Result<bool, HarnessError> {
         self.report.interrupted_revocations += 1;
+        let mut denied = false;
         loop {
-            let plan = plan::deny(self.rng);
+            // What a later start writes doesn't undo the denial.
+            denied |= self.order(Task::Revoke).is_denied();
+            let plan = plan::finish(self.rng, denied);
             if self.cycle(plan, era)?.contains(&Event::Revoked) {
-                return Ok(());
+                return Ok(plan.task == Task::Finish(Answer::Granted));
             }
         }
     }

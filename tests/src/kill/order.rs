@@ -19,7 +19,9 @@ use tuntrail::{
 /// a client finds as its own leftovers, sends and deletes.
 const STREAM: &str = "netlog";
 /// Where a client keeps its log id.
-const LOG_ID: &str = "log-id";
+pub(super) const LOG_ID: &str = "log-id";
+/// Where a client writes down that consent was denied.
+const DECISION: &str = "CONSENT";
 /// The server's name in the collections' names.
 const HOST: &str = "kill.test";
 
@@ -54,8 +56,26 @@ pub(super) enum Task {
     },
     /// Start a client on what is there, record, upload, and withdraw consent meanwhile.
     Revoke,
-    /// Start a client without consent.
-    Deny,
+    /// Start a client with this answer, and let it finish what a kill has interrupted.
+    Finish(Answer),
+}
+
+/// What the host says about consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Unknown,
+    Granted,
+    Denied,
+}
+
+impl From<Answer> for Consent {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Unknown => Self::Unknown,
+            Answer::Granted => Self::Granted,
+            Answer::Denied => Self::Denied,
+        }
+    }
 }
 
 impl Order {
@@ -88,6 +108,11 @@ impl Order {
 
     pub(super) fn clock(&self) -> SharedClock {
         Arc::new(FastClock { start: SystemClock.now(), speed: self.clock_speed.max(1) })
+    }
+
+    /// Whether a denial was written down, and not yet a new grant.
+    pub(super) fn is_denied(&self) -> bool {
+        std::fs::read_to_string(self.directory.join(DECISION)).is_ok_and(|text| text.contains("denied"))
     }
 
     /// The id that the client has made, if it has.

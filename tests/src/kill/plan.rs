@@ -6,7 +6,7 @@ use tuntrail_logserver::Fault;
 
 use super::{
     cycle::{Moment, Trigger},
-    order::Task,
+    order::{Answer, Task},
     rng::Rng,
 };
 
@@ -75,15 +75,17 @@ pub(super) fn revoke(rng: &mut Rng) -> Plan {
     Plan { task: Task::Revoke, moment }
 }
 
-/// A start without consent, which has to finish an unfinished deletion. It may be killed, too.
-pub(super) fn deny(rng: &mut Rng) -> Plan {
+/// A start that has to finish an unfinished deletion. It may be killed, too. A denial that was written down holds
+/// whatever the host says.
+pub(super) fn finish(rng: &mut Rng, denied: bool) -> Plan {
     let delay = Duration::from_micros(rng.below(4_000));
     let moment = match rng.below(3) {
         0 => Moment { after: Trigger::Began, delay, latest: None },
         1 => Moment { after: Trigger::Spawned, delay, latest: None },
         _ => Moment::NEVER,
     };
-    Plan { task: Task::Deny, moment }
+    let others: &[Answer] = if denied { &[Answer::Unknown, Answer::Granted] } else { &[] };
+    Plan { task: Task::Finish(rng.pick(Answer::Denied, others)), moment }
 }
 
 /// What the server does to the next upload.

@@ -17,11 +17,13 @@ use tuntrail_logserver::Entry;
 use super::{
     HarnessError,
     account::{Accounts, Place},
-    order::{Order, stream_directory, stream_name},
+    order::{LOG_ID, Order, stream_directory, stream_name},
 };
 
-/// What may be left when consent was withdrawn: the lock of a directory that is kept, and the refusal itself.
-const ALLOWED: [&str; 2] = ["LOCK", "CONSENT"];
+/// What may be left when consent was withdrawn: the lock of a directory that is kept, and the beginning of the names of
+/// the files that say so.
+const LOCK: &str = "LOCK";
+const DECISION: &str = "CONSENT";
 
 /// A report of the store as the server has it.
 #[derive(Deserialize)]
@@ -39,10 +41,13 @@ pub(super) fn stream_bytes(root: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Files that should be gone now that consent was withdrawn.
-pub(super) fn leftovers(root: &Path) -> io::Result<Vec<PathBuf>> {
+/// Files that should be gone now that consent was withdrawn. After a new grant there may be a new log id.
+pub(super) fn leftovers(root: &Path, granted: bool) -> io::Result<Vec<PathBuf>> {
     let mut files = files(root)?;
-    files.retain(|path| !path.file_name().is_some_and(|name| ALLOWED.iter().any(|allowed| name == *allowed)));
+    files.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        !(name == LOCK || name.starts_with(DECISION) || granted && name == LOG_ID)
+    });
     Ok(files)
 }
 
@@ -140,10 +145,11 @@ mod tests {
         fs::create_dir_all(&deep).unwrap();
         fs::write(deep.join("LOCK"), "").unwrap();
         fs::write(root.path().join("CONSENT"), "denied").unwrap();
-        assert_eq!(leftovers(root.path()).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(leftovers(root.path(), false).unwrap(), Vec::<PathBuf>::new());
         fs::write(deep.join("0000000000000001-00000001.seg"), "").unwrap();
         fs::write(root.path().join("log-id"), "secret").unwrap();
-        assert_eq!(leftovers(root.path()).unwrap().len(), 2);
-        assert_eq!(leftovers(&root.path().join("nowhere")).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(leftovers(root.path(), false).unwrap().len(), 2);
+        assert_eq!(leftovers(root.path(), true).unwrap().len(), 1);
+        assert_eq!(leftovers(&root.path().join("nowhere"), false).unwrap(), Vec::<PathBuf>::new());
     }
 }

@@ -1,5 +1,7 @@
 //! A small network for the tests: a phone and a router, each a whole client with a tunnel, and hosts behind both ends.
 
+pub(crate) mod app;
+
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -11,16 +13,14 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tuntrail::{
     client::{Client, ClientConfig, Collections},
-    clock::{Clock, SystemClock},
     consent::Consent,
     flow::{
-        ConnectionCounts, FlowCounter, Layer, LifecycleConfig, Message,
+        ConnectionCounts, LifecycleConfig, Message,
         session::{ResourceId, ResourceRule, SessionConfig},
     },
-    hook::{Connection, ConnectionCounter, Direction, Protocol},
+    hook::Protocol,
     netmap::{NetworkMap, Node, NodeId, Routes},
     tunnel::{Config, Endpoint, PeerConfig, PrivateKey, TunDevice, TunnelOptions, packet_queue},
-    upload::UploadReport,
 };
 use tuntrail_logserver::{Server, ServerConfig};
 use tuntrail_netlab::{Host, HostOptions, Ports, TcpService};
@@ -101,42 +101,6 @@ impl Side {
         client.start_tunnel(config, TunDevice::Queue(device), options).unwrap();
         let host = Host::start(host.mtu(usize::from(MTU)), queue).unwrap();
         Self { client, host: Some(host), directory }
-    }
-}
-
-/// A client without a tunnel of ours, as an app with its own tunnel has it.
-pub(crate) struct App {
-    pub(crate) client: Client,
-    pub(crate) counter: FlowCounter,
-}
-
-impl App {
-    pub(crate) fn start(directory: &Path, server: &Server) -> Self {
-        Self::start_at(directory, &server.base_url())
-    }
-
-    pub(crate) fn start_at(directory: &Path, server: &str) -> Self {
-        let mut config = client_config(directory, server);
-        // No pause between the attempts of a pass, so that no test waits for a real clock.
-        config.upload.max_wait = Duration::ZERO;
-        let client = Client::start(config).unwrap();
-        client.set_network(map(1, PHONE, 2, ROUTER), routes(PHONE, &[], &[])).unwrap();
-        let counter = client.counter(Layer::Virtual).unwrap().unwrap();
-        Self { client, counter }
-    }
-
-    /// Counts one packet of `bytes` bytes from the port, and closes the window.
-    pub(crate) fn record(&mut self, port: u16, bytes: u64) {
-        let src = SocketAddr::new(ip(PHONE[0]), port);
-        let connection =
-            Connection { protocol: Protocol::TCP, src: Some(src), dst: Some(addr("100.64.0.2:443")) };
-        let now = SystemClock.now();
-        self.counter.count(now, &connection, 1, bytes, Direction::Tx);
-        self.counter.flush(now);
-    }
-
-    pub(crate) fn upload(&self) -> UploadReport {
-        self.client.upload("test").unwrap().wait()
     }
 }
 
