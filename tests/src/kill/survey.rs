@@ -20,9 +20,9 @@ use super::{
     order::{LOG_ID, Order, stream_directory, stream_name},
 };
 
-/// What may be left when consent was withdrawn: the lock of a directory that is kept, and the beginning of the names of
-/// the files that say so.
-const LOCK: &str = "LOCK";
+/// What may be left when consent was withdrawn: lock files of a directory that is kept, which are empty, and the files
+/// that say so, whose names begin like this.
+const LOCKS: [&str; 2] = ["LOCK", "TURN"];
 const DECISION: &str = "CONSENT";
 
 /// A report of the store as the server has it.
@@ -43,12 +43,14 @@ pub(super) fn stream_bytes(root: &Path) -> io::Result<u64> {
 
 /// Files that should be gone now that consent was withdrawn. After a new grant there may be a new log id.
 pub(super) fn leftovers(root: &Path, granted: bool) -> io::Result<Vec<PathBuf>> {
-    let mut files = files(root)?;
-    files.retain(|path| {
+    let mut leftovers = files(root)?;
+    leftovers.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        !(name == LOCK || name.starts_with(DECISION) || granted && name == LOG_ID)
+        let empty = || fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0);
+        let lock = LOCKS.iter().any(|lock| name == *lock) && empty();
+        !(lock || name.starts_with(DECISION) || granted && name == LOG_ID)
     });
-    Ok(files)
+    Ok(leftovers)
 }
 
 /// All files below `root`; none if it does not exist.
@@ -147,9 +149,10 @@ mod tests {
         fs::write(root.path().join("CONSENT"), "denied").unwrap();
         assert_eq!(leftovers(root.path(), false).unwrap(), Vec::<PathBuf>::new());
         fs::write(deep.join("0000000000000001-00000001.seg"), "").unwrap();
+        fs::write(deep.join("TURN"), "not only a lock").unwrap();
         fs::write(root.path().join("log-id"), "secret").unwrap();
-        assert_eq!(leftovers(root.path(), false).unwrap().len(), 2);
-        assert_eq!(leftovers(root.path(), true).unwrap().len(), 1);
+        assert_eq!(leftovers(root.path(), false).unwrap().len(), 3);
+        assert_eq!(leftovers(root.path(), true).unwrap().len(), 2);
         assert_eq!(leftovers(&root.path().join("nowhere"), false).unwrap(), Vec::<PathBuf>::new());
     }
 }
