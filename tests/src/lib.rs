@@ -2,6 +2,7 @@
 
 pub mod conform;
 pub mod fuzz;
+pub mod kill;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]
