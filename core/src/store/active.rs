@@ -6,6 +6,7 @@ use super::{
     DropCount, ProcSeq, Record, RecordKind, SegmentId,
     frame::{self, HEADER_LEN, Header, Records, Seed},
     fs::AppendFile,
+    report::Ledger,
 };
 
 #[derive(Debug)]
@@ -115,19 +116,45 @@ impl Active {
         Records::new(self.buffer.get(header..).unwrap_or_default(), self.seed)
     }
 
+    /// Takes the reports out of what is not written yet.
+    pub(super) fn recall_reports(&mut self) -> Ledger {
+        let mut reports = Ledger::default();
+        let header = if self.good == 0 { HEADER_LEN } else { 0 };
+        let mut kept = self.buffer.get(..header).unwrap_or_default().to_vec();
+        for record in self.unwritten() {
+            match record.kind {
+                RecordKind::Data => frame::encode_record(&mut kept, self.seed, record),
+                RecordKind::Meta => reports.merge(&Ledger::from_json(record.payload)),
+            }
+        }
+        self.raw_len -= self.buffer.len() - kept.len();
+        self.buffer = kept;
+        reports
+    }
+
     /// Closes the file and gives the buffer back for the next segment.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.buffer
     }
 }
 
+/// Interruptions of one write in a row that are put up with. A signal interrupts a write to a disk hardly ever; a
+/// file system that does nothing else has failed.
+const MAX_INTERRUPTIONS: u32 = 100;
+
 /// Writes all of `bytes`, however little the system takes at a time.
 pub(super) fn write_all(file: &mut dyn AppendFile, mut bytes: &[u8]) -> io::Result<()> {
+    let mut interruptions = 0;
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(len) => {
+                bytes = bytes.get(len..).unwrap_or_default();
+                interruptions = 0;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted && interruptions < MAX_INTERRUPTIONS => {
+                interruptions += 1;
+            }
             Err(error) => return Err(error),
         }
     }

@@ -8,7 +8,7 @@ use std::{io::Read, path::Path};
 use super::{
     MAX_PAYLOAD, ProcId, ProcSeq, ReadError, Record, RecordKind, SegmentId,
     frame::{FRAME_LEN, HEADER_LEN, Header, HeaderError, Records, Seed, flag},
-    fs::{Fs, RealFs},
+    fs::{self, RealFs},
     report::Ledger,
 };
 
@@ -91,7 +91,7 @@ impl Segment {
 ///
 /// See [`ReadError`]; never [`ReadError::NotFound`].
 pub fn open_segment(path: &Path) -> Result<Segment, ReadError> {
-    parse_segment(&RealFs.read(path, MAX_FILE)?)
+    parse_segment(&fs::read(&RealFs, path, MAX_FILE)?)
 }
 
 /// Reads the bytes of a segment file. Never panics and allocates at most about 300 KiB, whatever the bytes are.

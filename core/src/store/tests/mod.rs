@@ -1,7 +1,12 @@
 //! Tests of the whole store on real files, and what they share.
 
 mod accidents;
+mod claims;
 mod contract;
+mod errors;
 mod faults;
+mod full_disk;
 mod model;
+mod processes;
 mod support;
+mod sync;
