@@ -18,6 +18,8 @@ pub(super) struct Active {
     buffer: Vec<u8>,
     /// Data records among them.
     buffered_data: u64,
+    /// The size for which there is room under the cap.
+    room: usize,
     /// Bytes of the file that are known to be whole frames.
     good: u64,
     /// What was pushed so far, written or not.
@@ -29,8 +31,8 @@ pub(super) struct Active {
 }
 
 impl Active {
-    /// A new segment; its header goes out with the first write.
-    pub(super) fn new(header: &Header, file: Box<dyn AppendFile>, mut buffer: Vec<u8>) -> Self {
+    /// A new segment, for which there are `room` bytes; its header goes out with the first write.
+    pub(super) fn new(header: &Header, room: usize, file: Box<dyn AppendFile>, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.extend_from_slice(&header.encode());
         Self {
@@ -38,6 +40,7 @@ impl Active {
             seed: Seed::new(header.id),
             file,
             buffer,
+            room,
             buffered_data: 0,
             good: 0,
             raw_len: 0,
@@ -55,8 +58,12 @@ impl Active {
         self.raw_len
     }
 
-    pub(super) fn has_data(&self) -> bool {
-        self.data.records > 0
+    /// Whether a record of `frame` bytes belongs into the next segment: this one has data and would become longer
+    /// than a segment, or there is no room for it.
+    pub(super) fn is_full_for(&self, frame: usize, segment_bytes: usize) -> bool {
+        let raw_len = self.raw_len + frame;
+        let is_long = self.data.records > 0 && raw_len > segment_bytes;
+        self.raw_len > 0 && (is_long || HEADER_LEN + raw_len > self.room)
     }
 
     /// Data records pushed so far.

@@ -133,12 +133,13 @@ impl Dir {
         self.fs.lock_wait(&self.path.join(TURN))
     }
 
-    /// Both locks, if no process of this role lives or is at work.
+    /// Both locks, if no process of this role lives or is at work. Dropping the pair gives `LOCK` back first, so that
+    /// whoever waits for the turn finds it free.
     pub(super) fn lock_if_idle(&self) -> Option<(File, File)> {
         // Waiting for a turn here could be mutual.
         let turn = self.fs.lock(&self.path.join(TURN)).ok().flatten()?;
         let lock = self.fs.lock(&self.path.join(LOCK)).ok().flatten()?;
-        Some((turn, lock))
+        Some((lock, turn))
     }
 
     /// The ids of all our files.

@@ -326,8 +326,7 @@ impl Stream {
     pub(super) fn append(&mut self, seq: ProcSeq, payload: &[u8], at: Moment) {
         let frame = FRAME_LEN + payload.len();
         if let Some(active) = &self.active
-            && active.has_data()
-            && active.raw_len() + frame > self.segment_bytes()
+            && active.is_full_for(frame, self.segment_bytes())
         {
             self.write_out(at);
             self.seal_active();
@@ -428,7 +427,7 @@ impl Stream {
             dropped_records: self.ever_dropped.records,
             dropped_bytes: self.ever_dropped.bytes,
         };
-        self.active = Some(Active::new(&header, file, mem::take(&mut self.spare_buffer)));
+        self.active = Some(Active::new(&header, whole, file, mem::take(&mut self.spare_buffer)));
         self.push_reports();
         self.report_and_reap(room, at);
     }

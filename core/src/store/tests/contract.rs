@@ -312,7 +312,7 @@ fn a_thousand_restarts_do_not_grow_the_directory() {
 #[test]
 fn the_number_of_files_is_bounded_too() {
     let bed = Bed::new();
-    let rounds = 2 * MAX_FILES as u64;
+    let rounds = MAX_FILES as u64 + 40;
     for round in 0..rounds {
         let (store, handle) = bed.open(small());
         handle.append(&payload(round, 20)).unwrap();

@@ -6,6 +6,7 @@ mod contract;
 mod errors;
 mod faults;
 mod full_disk;
+mod limits;
 mod model;
 mod processes;
 mod support;
