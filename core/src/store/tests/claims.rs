@@ -87,6 +87,22 @@ fn of_an_extension_that_runs_only_what_is_sealed_is_taken_and_its_writer_goes_on
 }
 
 #[test]
+fn giving_up_a_segment_that_was_claimed_meanwhile_counts_as_no_loss() {
+    let bed = Bed::new();
+    let (_store, ext) = bed.open(small());
+    fill(&ext, 1..=20);
+    let listed = ext.seal().unwrap();
+    let (_app, app) = bed.open_as(Role::App, small());
+    app.claim(&Role::Extension).unwrap();
+    assert!(matches!(ext.read(&listed[0].id), Err(ReadError::NotFound { .. })));
+    ext.acknowledge(&listed[0].id).unwrap();
+    ext.discard(&listed[1].id, DropReason::Rejected).unwrap();
+    assert_eq!(ext.stats().dropped.total().records, 0);
+    assert_eq!(ext.seal().unwrap(), []);
+    assert_eq!(app.seal().unwrap(), listed);
+}
+
+#[test]
 fn a_claim_never_drops_anything_and_keeps_the_cap() {
     let bed = Bed::new();
     let (store, ext) = bed.open(StreamConfig { max_disk_bytes: 1 << 20, ..small() });
