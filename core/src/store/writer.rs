@@ -212,13 +212,17 @@ mod tests {
     use crate::clock::{Clock, ManualClock};
 
     fn writer(dir: &std::path::Path, clock: &ManualClock, names: &[&str]) -> Writer {
+        writer_as(&Role::Service, dir, clock, names)
+    }
+
+    fn writer_as(role: &Role, dir: &std::path::Path, clock: &ManualClock, names: &[&str]) -> Writer {
         let proc_id = ProcId::new(1).unwrap();
         let shared = Arc::new(Shared::new(names.iter().map(|_| Queue::new(proc_id, 1_000)).collect()));
         let stream = |(index, name): (usize, &&str)| {
             let dir = Dir::new(Arc::new(RealFs), dir.join(name));
-            let hold = dir.hold(&Role::Service).unwrap();
+            let hold = dir.hold(role).unwrap();
             let config = StreamConfig::new(StreamName::new(*name).unwrap());
-            Stream::new(config, Role::Service, (dir, hold), proc_id, 1, Arc::clone(&shared), index)
+            Stream::new(config, role.clone(), (dir, hold), proc_id, 1, Arc::clone(&shared), index)
         };
         let streams = names.iter().enumerate().map(stream).collect();
         Writer::new(Arc::clone(&shared), streams, Arc::new(clock.clone()))
@@ -264,6 +268,28 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert_eq!(plan(&mut writer), Plan::Work);
         writer.work();
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+    }
+
+    #[test]
+    fn a_shared_role_that_has_done_its_work_sleeps_without_a_timeout() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let mut writer = writer_as(&Role::App, dir.path(), &clock, &["a"]);
+        let shared = Arc::clone(&writer.shared);
+        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        shared.append(0, b"x").unwrap();
+        shared.send(0, Command::Seal(reply));
+        assert_eq!(plan(&mut writer), Plan::Work);
+        writer.work();
+        answer.recv().unwrap().unwrap();
+        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        shared.send(0, Command::Claim(Role::Extension, reply));
+        assert_eq!(plan(&mut writer), Plan::Work);
+        writer.work();
+        assert_eq!(answer.recv().unwrap().unwrap(), 0);
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+        clock.advance(Duration::from_secs(1_000_000));
         assert_eq!(plan(&mut writer), Plan::Sleep(None));
     }
 
