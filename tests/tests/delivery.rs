@@ -18,7 +18,7 @@ use tuntrail::{
     consent::Consent,
     flow::Layer,
     hook::{Connection, ConnectionCounter, Direction, Protocol},
-    store::StoreError,
+    store::{Role, StoreError},
     upload::{AutomaticPolicy, NetworkState, UploadOutcome, UploadPolicy},
 };
 use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
@@ -264,4 +264,23 @@ fn automatic_uploads_send_what_is_recorded_when_the_rules_are_met() {
     let patience = Duration::from_secs(60);
     server.wait_for(|stats| stats.stored == 1, patience).unwrap();
     assert_eq!(bytes_at(&server), 100);
+}
+
+#[test]
+fn the_app_uploads_what_an_extension_left_that_does_not_run() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut extension = App::start(directory.path(), &server);
+    extension.record(1, 100);
+    drop(extension);
+
+    let mut config = client_config(directory.path(), &server.base_url());
+    config.role = Role::App;
+    let mut app = App::of(Client::start(config).unwrap());
+    app.record(2, 200);
+    assert_eq!(app.client.claim(&Role::Extension).unwrap(), 1);
+    assert_eq!(app.upload().sent_records, 2);
+    assert_eq!(bytes_at(&server), 300);
+    assert_eq!(app.client.claim(&Role::Extension).unwrap(), 0, "nothing is left there");
+    drop(app);
+    assert_eq!(App::start(directory.path(), &server).upload().outcome, UploadOutcome::NothingToSend);
 }

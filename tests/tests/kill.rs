@@ -66,7 +66,6 @@ fn on_a_disk_that_is_always_full_nothing_is_altered_and_what_was_revoked_is_gone
 }
 
 #[test]
-#[ignore = "on a full disk the store still removes a segment before the report about it is on disk"]
 fn on_a_disk_that_is_always_full_every_promised_record_is_accounted_for() {
     let Some(report) = small_disk(100, 3) else { return };
     assert_eq!(report["unaccounted"], 0, "{report}");

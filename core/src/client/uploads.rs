@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::{Client, ClientError};
-use crate::upload::{
-    NetworkState, PowerState, Task, TaskResult, UploadEvent, UploadOptions, UploadTicket, Uploader,
+use crate::{
+    store::Role,
+    upload::{
+        NetworkState, PowerState, Task, TaskResult, UploadEvent, UploadOptions, UploadTicket, Uploader,
+    },
 };
 
 type UploadListener = Arc<dyn Fn(UploadEvent) + Send + Sync>;
@@ -57,6 +60,26 @@ impl Client {
         let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
         state.close_window(recording);
         Ok(recording.uploader().upload(reason, options))
+    }
+
+    /// Takes over what another of the app's processes has recorded and not sent, so that the next upload of this one sends
+    /// it: for an app that uploads while its network extension does not run. Records keep their numbers. What is not delivered
+    /// goes back when this client starts again. Returns the number of segments taken, 0 for this client's own role; waits for
+    /// the disk.
+    ///
+    /// # Errors
+    /// Without consent, and when the disk refuses.
+    pub fn claim(&self, role: &Role) -> Result<usize, ClientError> {
+        let streams = {
+            let state = self.lock()?;
+            let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
+            recording.streams(&self.config)
+        };
+        let mut claimed = 0;
+        for (stream, _) in streams {
+            claimed += stream.claim(role)?;
+        }
+        Ok(claimed)
     }
 
     /// Lets nothing be sent until [`Self::resume_uploads`], for example while the user's own traffic needs the link. What
