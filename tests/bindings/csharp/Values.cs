@@ -124,7 +124,7 @@ internal static partial class Program
     private static void Defaults()
     {
         Defaults value = FixtureFunctions.EchoDefaults(new Defaults("needed"));
-        Equal("a \"quoted\" text\n", value.Name);
+        Equal("größe", value.Name);
         Equal("needed", value.Required);
         Equal(7u, value.Count);
         Equal(-3L, value.Offset);
