@@ -129,7 +129,7 @@ internal static partial class Program
         Equal("rust hi 2", listener.Describe("hi", new byte[2]));
         Equal((byte)200, Throws<ListenerException.Rejected>(() => listener.Describe("reject", new byte[0])).Code);
         Equal(Kind.Udp, listener.Turn(Kind.Tcp));
-        Same(new[] { "a", "a" }, listener.Repeat("a", 2));
+        Same(new[] { "a", "a" }, listener.Again("a", 2));
         using (Driver driver = new Driver(listener))
         {
             Equal("Some(\"rust größe 3\") false -4999934466 Tcp 41 ab+ab", driver.CallAll());
@@ -264,7 +264,7 @@ internal static partial class Program
             return counter;
         }
 
-        public IReadOnlyList<string> Repeat(string text, uint times)
+        public IReadOnlyList<string> Again(string text, uint times)
         {
             return Enumerable.Repeat(text, (int)times).ToList();
         }

@@ -230,7 +230,7 @@ class Recorder(f.Listener):
         counter.add(f.Counter(100))
         return counter
 
-    def repeat(self, text, times):
+    def again(self, text, times):
         return [text] * times
 
 
@@ -270,7 +270,7 @@ def rust_listeners():
     equal("rust hi 2", listener.describe("hi", b"\0\0"))
     equal(200, throws(f.ListenerError.Rejected, lambda: listener.describe("reject", b"")).code)
     equal(f.Kind.UDP, listener.turn(f.Kind.TCP))
-    equal(["a", "a"], listener.repeat("a", 2))
+    equal(["a", "a"], listener.again("a", 2))
     driver = f.Driver(listener)
     equal('Some("rust größe 3") false -4999934466 Tcp 41 ab+ab', driver.call_all())
     equal(True, driver.listener().invert(False))
