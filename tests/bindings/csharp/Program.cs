@@ -32,6 +32,7 @@ internal static partial class Program
         Run("listener threads", ListenerThreads);
         Run("rust listeners", RustListeners);
         Run("sinks", Sinks);
+        Run("rare types", RareTypes);
         OnlyHere();
         return 0;
     }

@@ -211,6 +211,19 @@ internal static partial class Program
         Equal("nothing there", Throws<FlatException.Empty>(() => FixtureFunctions.FailFlat(0)).Message);
     }
 
+    private static void RareTypes()
+    {
+        ISet<string> names = FixtureFunctions.AddToSet(new HashSet<string> { "a", "b" }, "a");
+        Equal(true, names.SetEquals(new[] { "b", "a" }));
+        Equal(3, FixtureFunctions.AddToSet(names, "c").Count);
+        Equal("größe", FixtureFunctions.EchoLabel("größe"));
+        Tree.Node node = (Tree.Node)FixtureFunctions.Mirror(new Tree.Node("top", new Tree.Node("l", new Tree.Leaf(), new Tree.Leaf()), new Tree.Leaf()));
+        Equal("top", node.Label);
+        Equal(true, node.Left is Tree.Leaf);
+        Equal("l", ((Tree.Node)node.Right).Label);
+        Equal("at 5", new Counter(5).ToString());
+    }
+
     private static void Panics()
     {
         Equal("oh größe", Throws<InternalException>(() => FixtureFunctions.PanicWith("oh größe")).Message);

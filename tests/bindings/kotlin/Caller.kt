@@ -309,6 +309,15 @@ fun sinks() {
     equal("full", throws<ListenerException.Rejected> { fill(CountingSink(10u), 1u, 11u) }.reason)
 }
 
+fun rareTypes() {
+    equal(setOf("a", "b"), addToSet(setOf("a", "b"), "a"))
+    equal(setOf("a", "b"), addToSet(setOf("a"), "b"))
+    equal("größe", echoLabel("größe"))
+    val fork = Tree.Node("l", Tree.Leaf, Tree.Leaf)
+    equal(Tree.Node("top", Tree.Leaf, fork), mirror(Tree.Node("top", fork, Tree.Leaf)))
+    equal("at 5", Counter(5u).toString())
+}
+
 fun main() {
     val scenarios = listOf(
         "numbers" to ::numbers, "text" to ::text, "bytes" to ::bytes, "times" to ::times, "optionals" to ::optionals,
@@ -317,6 +326,7 @@ fun main() {
         "objects" to ::objects, "object lifetimes" to ::objectLifetimes, "gone objects" to ::goneObjects,
         "listeners" to ::listeners, "listener errors" to ::listenerErrors, "listener threads" to ::listenerThreads,
         "rust listeners" to ::rustListeners, "sinks" to ::sinks,
+        "rare types" to ::rareTypes,
     )
     for ((name, scenario) in scenarios) {
         scenario()

@@ -295,10 +295,20 @@ def sinks():
     equal("full", throws(f.ListenerError.Rejected, lambda: f.fill(CountingSink(10), 1, 11)).reason)
 
 
+def rare_types():
+    equal({"a", "b"}, f.add_to_set({"a", "b"}, "a"))
+    equal({"a", "b"}, f.add_to_set({"a"}, "b"))
+    equal("größe", f.echo_label("größe"))
+    leaf = f.Tree.LEAF()
+    fork = f.Tree.NODE(label="l", left=leaf, right=leaf)
+    equal(f.Tree.NODE(label="top", left=leaf, right=fork), f.mirror(f.Tree.NODE(label="top", left=fork, right=leaf)))
+    equal("at 5", str(f.Counter(5)))
+
+
 for scenario in (
     numbers, text, bytes_, times, optionals, records, defaults, keywords, lists, enums, errors, flat_errors, panics,
     constructors, objects, object_lifetimes, gone_objects, listeners, listener_errors, listener_threads,
-    rust_listeners, sinks,
+    rust_listeners, sinks, rare_types,
 ):  # fmt: skip
     scenario()
     print("ok", scenario.__name__.rstrip("_").replace("_", " "), flush=True)

@@ -40,6 +40,7 @@ pub const SCENARIOS: &[&str] = &[
     "listener threads",
     "rust listeners",
     "sinks",
+    "rare types",
 ];
 
 /// Why a test of a language failed.
@@ -182,12 +183,18 @@ pub fn all_scenarios(output: &str) -> Result<(), Failure> {
 ///
 /// [`Failure::Toolchain`] if the environment has `TUNTRAIL_REQUIRE_TOOLCHAINS=1`.
 pub fn skip(what: &str, remedy: &str) -> Result<(), Failure> {
-    if env::var("TUNTRAIL_REQUIRE_TOOLCHAINS").is_ok_and(|value| value == "1") {
+    let required = env::var("TUNTRAIL_REQUIRE_TOOLCHAINS").is_ok_and(|value| value == "1");
+    let text = missing(required, what, remedy)?;
+    // Straight to standard error: what a passing test prints with `eprintln!` is hidden.
+    let _ = writeln!(io::stderr(), "{text}");
+    Ok(())
+}
+
+fn missing(required: bool, what: &str, remedy: &str) -> Result<String, Failure> {
+    if required {
         return Err(Failure::Toolchain { what: what.to_owned(), remedy: remedy.to_owned() });
     }
-    // Straight to standard error: what a passing test prints with `eprintln!` is hidden.
-    let _ = writeln!(io::stderr(), "\n*** SKIPPED, NOT TESTED: {what} is missing; {remedy} ***\n");
-    Ok(())
+    Ok(format!("\n*** SKIPPED, NOT TESTED: {what} is missing; {remedy} ***\n"))
 }
 
 #[cfg(test)]
@@ -195,11 +202,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_missing_toolchain_fails_only_where_it_is_required() {
+        assert!(missing(false, "a compiler", "get one").unwrap().contains("SKIPPED, NOT TESTED: a compiler"));
+        let failure = missing(true, "a compiler", "get one").unwrap_err();
+        assert!(failure.to_string().contains("a compiler is missing; get one"), "{failure}");
+    }
+
+    #[test]
+    fn a_failing_program_shows_its_output_and_a_missing_one_its_name() {
+        let failed = Program::new("sh").args(["-c", "echo said; echo wrong >&2; exit 3"]).run().unwrap_err();
+        let text = format!("{failed:?}");
+        assert!(text.contains("said") && text.contains("wrong") && text.contains('3'), "{text}");
+        let missing = Program::new("/no/such/program").run().unwrap_err();
+        assert!(missing.to_string().contains("/no/such/program"), "{missing}");
+    }
+
+    #[test]
     fn a_caller_that_leaves_a_scenario_out_or_changes_the_order_is_caught() {
         let lines = |names: &[&str]| names.iter().map(|name| format!("ok {name}\n")).collect::<String>();
         assert!(all_scenarios(&lines(SCENARIOS)).is_ok());
         let without_last = lines(&SCENARIOS[..SCENARIOS.len() - 1]);
-        assert!(matches!(all_scenarios(&without_last), Err(Failure::Scenario { missing: "sinks", .. })));
+        assert!(matches!(all_scenarios(&without_last), Err(Failure::Scenario { missing: "rare types", .. })));
         let mut swapped = SCENARIOS.to_vec();
         swapped.swap(3, 4);
         assert!(matches!(

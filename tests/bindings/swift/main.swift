@@ -312,13 +312,23 @@ func sinks() throws {
         throwing(ListenerError.self) { _ = try fill(sink: CountingSink(limit: 10), count: 1, size: 11) })
 }
 
+func rareTypes() throws {
+    equal(["a", "b"], addToSet(names: ["a", "b"], name: "a"))
+    equal(["a", "b"], addToSet(names: ["a"], name: "b"))
+    equal("größe", echoLabel(label: "größe"))
+    let fork = Tree.node(label: "l", left: .leaf, right: .leaf)
+    equal(
+        .node(label: "top", left: .leaf, right: fork), mirror(tree: .node(label: "top", left: fork, right: .leaf)))
+    equal("at 5", "\(Counter(start: 5))")
+}
+
 let scenarios: [(String, () throws -> Void)] = [
     ("numbers", numbers), ("text", text), ("bytes", bytes), ("times", times), ("optionals", optionals),
     ("records", records), ("defaults", defaults), ("keywords", keywords), ("lists", lists), ("enums", enums),
     ("errors", errors), ("flat errors", flatErrors), ("panics", panics), ("constructors", constructors),
     ("objects", objects), ("object lifetimes", objectLifetimes), ("gone objects", goneObjects),
     ("listeners", listeners), ("listener errors", listenerErrors), ("listener threads", listenerThreads),
-    ("rust listeners", rustListeners), ("sinks", sinks),
+    ("rust listeners", rustListeners), ("sinks", sinks), ("rare types", rareTypes),
 ]
 for (name, scenario) in scenarios {
     try scenario()

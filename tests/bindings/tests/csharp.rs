@@ -88,6 +88,8 @@ impl Mono {
         Program::new(&self.compiler)
             .args(["-langversion:7", "-warn:4", "-warnaserror", "-checked+"])
             .arg(format!("-out:{program}"))
+            // Reads the comments too, and warns of references to nothing.
+            .arg(format!("-doc:{folder}/documentation.xml"))
             .args(files)
             .run()?;
         Ok(program)

@@ -65,6 +65,8 @@ impl Kotlin {
         let classes = folder.join("classes");
         fs::create_dir_all(&classes).map_err(|source| Failure::File { path: classes.clone(), source })?;
         Program::new(&self.java)
+            // A compiler that runs once needn't be optimised while it runs.
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
             .args(["-cp", &self.class_path(""), "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"])
             // Warnings in generated code are UniFFI's affair.
             .args(["-nowarn", "-no-stdlib", "-no-reflect", "-jvm-target", "11"])

@@ -19,6 +19,8 @@ pub(super) fn summary(doc: Option<&str>) -> Vec<String> {
 
 /// `/// <exception>` for the declared error.
 pub(super) fn exception(class: &str) -> String {
+    // References in comments don't know `global::`.
+    let class = class.trim_start_matches("global::");
     format!("/// <exception cref=\"{class}\">The call failed.</exception>")
 }
 

@@ -271,7 +271,7 @@ fn comments_become_documentation_and_declared_errors_are_named() {
          [Throws=Failure] void work(); };",
     );
     assert_contains(&source, "/// <summary>Talks to <c>x &lt; y</c>.</summary>\npublic sealed class Client");
-    assert_contains(&source, "/// <exception cref=\"global::Demo.FailureException\">");
+    assert_contains(&source, "/// <exception cref=\"Demo.FailureException\">");
 }
 
 #[test]
