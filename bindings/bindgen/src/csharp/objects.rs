@@ -76,7 +76,7 @@ pub(super) fn codec(code: &mut Code, types: Types<'_>, object: &Object) {
     code.close();
 }
 
-/// The delegates behind [`RustHandle`] and the function that makes one.
+/// The delegates behind `RustHandle` and the function that makes one.
 pub(super) fn handle_delegates(code: &mut Code, object: &Object) {
     let clone = object.ffi_object_clone().name();
     let free = object.ffi_object_free().name();
