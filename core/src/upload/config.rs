@@ -3,7 +3,7 @@
 //! Parsed once, on the caller's thread, so that the upload thread can't meet a malformed URL, name or header. No host
 //! is built in.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use reqwest::{
     Url,
@@ -11,7 +11,7 @@ use reqwest::{
 };
 use url::Host;
 
-use super::{entry::Limits, id::PrivateId, tls::Trust};
+use super::{entry::Limits, id::PrivateId, rules::UploadPolicy, tls::Trust};
 
 /// Headers that the uploader sets itself, or that describe the connection.
 const RESERVED_HEADERS: [&str; 9] = [
@@ -87,6 +87,18 @@ impl fmt::Display for Collection {
     }
 }
 
+/// Who carries the requests to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// The HTTP client that is built in, on the upload thread.
+    #[default]
+    BuiltIn,
+    /// The host, with a transport of the platform that outlives the process or waits for better times (WorkManager,
+    /// background URLSession): it asks [`Uploader::next_task`](super::Uploader::next_task) for requests. `trust`, the
+    /// timeouts and `proxy_from_env` are then the host's business.
+    Host,
+}
+
 /// The configuration of an [`Uploader`](super::Uploader).
 #[derive(Debug, Clone)]
 pub struct UploadConfig {
@@ -106,6 +118,14 @@ pub struct UploadConfig {
     /// Use the proxy that the environment names (`HTTPS_PROXY` and the like). Default: no. A tunnel's log would
     /// otherwise follow settings that were meant for another program.
     pub proxy_from_env: bool,
+    /// Whether the uploader may begin by itself. Default: [`UploadPolicy::OnDemand`], never.
+    pub policy: UploadPolicy,
+    /// Who carries the requests. Default: [`Transport::BuiltIn`].
+    pub transport: Transport,
+    /// Where the request for an upload that is not finished is kept (a file `FLUSH` of less than 4 KiB), so that the next
+    /// start carries on with it when the process is killed: at most 5 times, within 24 hours. One uploader per directory;
+    /// created with mode 0700 if missing. Default: `None`, such a request is forgotten.
+    pub request_directory: Option<PathBuf>,
 }
 
 impl UploadConfig {
@@ -124,6 +144,9 @@ impl UploadConfig {
             request_timeout: Duration::from_secs(45),
             max_wait: Duration::from_secs(30),
             proxy_from_env: false,
+            policy: UploadPolicy::OnDemand,
+            transport: Transport::BuiltIn,
+            request_directory: None,
         })
     }
 

@@ -139,10 +139,15 @@ pub fn splice_ids(entry: &[u8], ids: EntryIds, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// How many bytes longer [`splice_ids`] makes an entry that has a time.
+/// How many bytes [`splice_ids`] makes of an entry that has a time; of another object at least as many.
 pub(super) fn spliced_len(entry: &[u8], ids: EntryIds) -> usize {
     let digits = |number: u64| number.checked_ilog10().map_or(1, |log| log as usize + 1);
-    entry.len() + r#","proc_id":,"proc_seq":"#.len() + digits(ids.proc_id.into()) + digits(ids.proc_seq)
+    let around = if entry.starts_with(br#"{"logtail":{"#) {
+        r#","proc_id":,"proc_seq":"#.len()
+    } else {
+        r#""logtail":{"proc_id":,"proc_seq":},"#.len()
+    };
+    entry.len() + around + digits(ids.proc_id.into()) + digits(ids.proc_seq)
 }
 
 fn append_object(source: &[u8], object: &Object, envelope: &Envelope, level: u8, out: &mut Vec<u8>) {
@@ -380,6 +385,7 @@ mod tests {
             encode(input, &Envelope { client_time: None, ids: Some(IDS) }, &Limits::NORMAL, &mut direct);
             encode(input, &Envelope::default(), &Limits::NORMAL, &mut stored);
             splice_ids(&stored, IDS, &mut spliced);
+            assert!(spliced.len() <= spliced_len(&stored, IDS), "{} of {input:?}", spliced.len());
             assert_eq!(String::from_utf8(spliced).unwrap(), String::from_utf8(direct).unwrap());
         }
     }

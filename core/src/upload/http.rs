@@ -3,19 +3,24 @@
 //! Built for one pass on the upload thread and dropped after it, so that nothing is left open between passes. HTTP/1.1
 //! with one kept-alive connection. Redirects are answers, not instructions: the URL is a secret that must not follow
 //! them. An answer is never trusted: its body is read up to 1 KiB for its message, and only the status decides.
+//!
+//! The timeouts run on tokio's clock, which stands still in suspend, unlike all others in this crate. That is harmless:
+//! a device that sleeps wakes for nothing here, and after it has woken a dead connection costs what is left of one
+//! request's timeout.
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error as _, fmt, time::Duration};
 
+use bytes::Bytes;
 use reqwest::{
     Client, Method, Request, Response, Url,
-    header::{CONTENT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect, retry,
 };
 
 use super::{body::Body, config::UploadConfig, tls, verdict::sanitize};
 
 /// How much of an answer's body is read: enough for an error message, as in logtail.
-const MAX_ANSWER: usize = 1024;
+pub(super) const MAX_ANSWER: usize = 1024;
 /// How long to wait for the body of an answer whose status is known. It only gives a message and lets the connection
 /// be used again, so it isn't worth more.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,11 +43,39 @@ pub(super) enum Answer {
     Failed(String),
 }
 
-pub(super) struct Transport {
+/// A request, ready to be sent as often as it takes: the bytes are shared between repetitions.
+pub(super) struct Outgoing {
+    /// A secret: the private id is in it.
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Outgoing {
+    /// The request for `body`. `key` names its content: a server that has seen it may ignore the repetition.
+    pub(super) fn new(config: &UploadConfig, url: Url, body: Body, key: &str) -> Result<Self, String> {
+        let mut headers = config.headers.clone();
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(key).map_err(|error| error.to_string())?);
+        if body.compressed {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+            headers.insert(ORIG_CONTENT_LENGTH, HeaderValue::from(body.raw_len));
+        }
+        Ok(Self { url, headers, body: body.bytes.into() })
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("body_bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// The HTTP client of a pass.
+pub(super) struct Line {
     client: Client,
 }
 
-impl Transport {
+impl Line {
     /// A client without a connection; the first request opens one. The error is a text fit for reports.
     pub(super) fn new(config: &UploadConfig) -> Result<Self, String> {
         let tls = tls::client_config(&config.trust, config.is_https()).map_err(|error| error.to_string())?;
@@ -54,28 +87,17 @@ impl Transport {
             .referer(false)
             .pool_max_idle_per_host(1)
             .connect_timeout(config.connect_timeout)
-            .timeout(config.request_timeout)
-            .default_headers(config.headers.clone());
+            .timeout(config.request_timeout);
         if !config.proxy_from_env {
             builder = builder.no_proxy();
         }
         builder.build().map(|client| Self { client }).map_err(describe)
     }
 
-    /// The request for `body`. `key` names its content: a server that has seen it may ignore the repetition.
-    pub(super) fn request(&self, url: Url, body: Body, key: &str) -> Result<Request, String> {
-        let mut request = Request::new(Method::POST, url);
-        let headers = request.headers_mut();
-        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(key).map_err(|error| error.to_string())?);
-        if body.compressed {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
-            headers.insert(ORIG_CONTENT_LENGTH, HeaderValue::from(body.raw_len));
-        }
-        *request.body_mut() = Some(body.bytes.into());
-        Ok(request)
-    }
-
-    pub(super) async fn send(&self, request: Request) -> Answer {
+    pub(super) async fn send(&self, outgoing: &Outgoing) -> Answer {
+        let mut request = Request::new(Method::POST, outgoing.url.clone());
+        *request.headers_mut() = outgoing.headers.clone();
+        *request.body_mut() = Some(outgoing.body.clone().into());
         match self.client.execute(request).await {
             Ok(response) => {
                 let status = response.status().as_u16();

@@ -1,62 +1,62 @@
 //! One pass: everything that is pending at its start, oldest first, until it is delivered or the server says why not.
 //!
-//! Runs on the upload thread, inside a runtime that exists only meanwhile. Nothing is opened if nothing is pending.
-//! Within a pass a request that failed in passing is repeated, as the same bytes under the same key; waits end at once
-//! when the pass is cancelled. A segment is acknowledged when each of its records was confirmed or is in a drop
-//! report, never before.
+//! A state machine without a network and without a clock: it [names](Pass::next) the next request or the time to wait
+//! for, and is [told](Pass::answer) what came of it. The built-in transport and the host's drive the same machine, so that
+//! there is one place for the rules. It does read and acknowledge segments of the store, on the thread of whoever
+//! drives it.
+//!
+//! Within a pass a request that failed in passing is repeated, as the same bytes under the same key. A segment is
+//! acknowledged when each of its records was confirmed or is in a drop report, never before.
 
-use std::{collections::VecDeque, future::Future, ops::Range, pin::Pin, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use jiff::Timestamp;
 
 use super::{
-    body::{Body, BodyBuilder, entries_in_next_body, halves},
     config::UploadConfig,
-    http::{Answer, Transport},
+    http::{Answer, Outgoing},
+    policy::Refusal,
     report::{Rejection, UploadOutcome, UploadProgress, UploadReport},
-    source::{DroppedRange, Entry, ReadFailure, SegmentRef},
+    source::{ReadFailure, SegmentData, SegmentRef},
     uploader::UploadStream,
     verdict::{Verdict, backoff, retry_after},
+    work::Work,
 };
-use crate::{
-    clock::Clock,
-    store::{DropReason, RecordKind},
-};
+use crate::{clock::Instant, store::DropReason};
 
 /// After so many failures the pass ends: who asked for it may try again, the battery decides otherwise.
 const MAX_FAILURES: u32 = 5;
-/// So many refusals of a segment's content are spent on finding the culprits, enough for about six among a thousand
-/// records. Then what is still refused is dropped as a whole.
-const MAX_REFUSALS: u32 = 64;
 /// After so many segments in a row without a single accepted record, the server is wrong and not the records.
 const MAX_REFUSED_SEGMENTS: u32 = 3;
 /// A server that finds a body too large gets smaller ones for the rest of the pass, but not below this: it's about a
 /// record then, not about the body.
 const MIN_TARGET: usize = 512;
 
-/// How a pass waits between repetitions.
-pub(super) trait Pause: Send + Sync {
-    fn pause(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + '_>>;
-}
-
-/// Waits in real time.
-pub(super) struct RealPause;
-
-impl Pause for RealPause {
-    fn pause(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-}
-
-/// What a pass works with.
-pub(super) struct Context<'a> {
+/// What a pass works with, the same for all of its steps.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'a> {
     pub(super) config: &'a UploadConfig,
-    pub(super) streams: Vec<&'a UploadStream>,
-    pub(super) clock: &'a dyn Clock,
-    pub(super) pause: &'a dyn Pause,
-    /// Becomes true when the pass is to end.
-    pub(super) cancel: watch::Receiver<bool>,
-    pub(super) progress: &'a dyn Fn(&UploadProgress),
+    pub(super) streams: &'a [UploadStream],
+}
+
+/// When an answer came, and what its judgement needs of chance.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    pub(super) now: Instant,
+    pub(super) wall: Timestamp,
+    /// Uniformly distributed.
+    pub(super) random: u64,
+}
+
+/// What a pass wants.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send this, and tell what came of it. Asked again before that, it is the same.
+    Send(Arc<Outgoing>),
+    /// Ask again then.
+    Wait(Instant),
+    /// It has ended.
+    Done,
 }
 
 /// Why no more is sent.
@@ -67,127 +67,194 @@ enum Stop {
     Pass(UploadOutcome),
 }
 
-/// Runs a pass to its end.
-pub(super) fn run(context: &Context<'_>) -> UploadReport {
-    let mut pass = Pass {
-        context,
-        report: UploadReport::empty(UploadOutcome::Complete),
-        failed: None,
-        total_records: 0,
-        failures: 0,
-        refused_segments: 0,
-        target: context.config.limits.body_bytes,
-        bodies: BodyBuilder::new(),
-    };
-    let pending = pass.seal();
-    if pending.iter().all(|(_, segments)| segments.is_empty()) {
-        pass.report.outcome = pass.failed.take().unwrap_or(UploadOutcome::NothingToSend);
-        return pass.report;
-    }
-    let stopped = match setup(context.config) {
-        Ok((runtime, transport)) => {
-            let stopped = runtime.block_on(pass.send(&transport, pending));
-            drop(transport);
-            // A name resolution may hang for a minute; nobody waits for it.
-            runtime.shutdown_background();
-            stopped
-        }
-        Err(error) => Some(UploadOutcome::SetupFailed { error }),
-    };
-    if let Some(outcome) = stopped.or(pass.failed) {
-        pass.report.outcome = outcome;
-    }
-    pass.report
+/// A request that may do better next time.
+#[derive(Debug)]
+enum Failure {
+    Status { status: u16, asked: Option<Duration> },
+    Transport(String),
 }
 
-fn setup(config: &UploadConfig) -> Result<(tokio::runtime::Runtime, Transport), String> {
-    // One blocking thread: only name resolution uses it, one connection at a time.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(1)
-        .thread_name("tuntrail-resolve")
-        .build()
-        .map_err(|error| error.to_string())?;
-    let transport = Transport::new(config)?;
-    Ok((runtime, transport))
+/// What is left of a pass.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) report: UploadReport,
+    /// Streams that took part, by position.
+    pub(super) streams: Vec<usize>,
+    /// Those that the server would not have.
+    pub(super) refused: Vec<(usize, Refusal)>,
+    pub(super) wire_bytes: u64,
 }
 
-struct Pass<'a> {
-    context: &'a Context<'a>,
+#[derive(Debug)]
+pub(super) struct Pass {
+    streams: Vec<usize>,
+    /// What is to be sent, per stream. It is all that this pass will send.
+    plan: VecDeque<Plan>,
+    /// The segment being sent, of the first stream of the plan.
+    work: Option<Work>,
+    flight: Option<Flight>,
+    wait_until: Option<Instant>,
     report: UploadReport,
     /// The first failure that ended a stream but not the pass.
     failed: Option<UploadOutcome>,
+    /// How it ended, once it has.
+    ended: Option<UploadOutcome>,
+    refused: Vec<(usize, Refusal)>,
     total_records: u64,
     failures: u32,
     refused_segments: u32,
     /// How large bodies are to become, in bytes. Shrinks when the server finds them too large.
     target: usize,
-    bodies: BodyBuilder,
+    wire_bytes: u64,
+    wire_limit: Option<u64>,
 }
 
-/// What is left to do for one segment.
-struct Work<'e> {
-    entries: Vec<Entry<'e>>,
-    ranges: VecDeque<Range<usize>>,
-    given_up: Vec<(Range<usize>, DropReason)>,
-    accepted: bool,
-    refusals: u32,
+#[derive(Debug)]
+struct Plan {
+    index: usize,
+    segments: VecDeque<SegmentRef>,
 }
 
-impl<'a> Pass<'a> {
-    /// What is pending now, per stream. It is all that this pass will send.
-    fn seal(&mut self) -> Vec<(&'a UploadStream, Vec<SegmentRef>)> {
-        let mut pending = Vec::new();
-        for &stream in &self.context.streams {
+/// A request whose answer is waited for, or that is to be repeated.
+#[derive(Debug)]
+struct Flight {
+    outgoing: Arc<Outgoing>,
+    range: Range<usize>,
+    raw_len: usize,
+}
+
+impl Pass {
+    /// Closes the segments being written of the streams at these positions. What is closed now is what the pass sends,
+    /// at most about `wire_limit` bytes of requests.
+    pub(super) fn begin(env: &Env<'_>, streams: &[usize], wire_limit: Option<u64>) -> Self {
+        let mut pass = Self {
+            streams: streams.to_vec(),
+            plan: VecDeque::new(),
+            work: None,
+            flight: None,
+            wait_until: None,
+            report: UploadReport::empty(UploadOutcome::Complete),
+            failed: None,
+            ended: None,
+            refused: Vec::new(),
+            total_records: 0,
+            failures: 0,
+            refused_segments: 0,
+            target: env.config.limits.body_bytes,
+            wire_bytes: 0,
+            wire_limit,
+        };
+        for &index in streams {
+            let Some(stream) = env.streams.get(index) else { continue };
             match stream.source.seal() {
                 Ok(segments) => {
-                    let records: u64 = segments.iter().map(|segment| u64::from(segment.records)).sum();
-                    self.total_records += records;
-                    self.report.remaining_records += records;
-                    pending.push((stream, segments));
+                    pass.total_records += records(&segments);
+                    pass.plan.push_back(Plan { index, segments: segments.into() });
                 }
-                Err(error) => self.store_failed(stream, error),
+                Err(error) => pass.store_failed(stream, error),
             }
         }
-        pending
+        pass.report.remaining_records = pass.total_records;
+        if pass.total_records == 0 && pass.plan.iter().all(|plan| plan.segments.is_empty()) {
+            pass.ended = Some(pass.failed.take().unwrap_or(UploadOutcome::NothingToSend));
+        }
+        pass
     }
 
-    /// Sends everything. Returns the outcome if the pass had to stop early.
-    async fn send(
-        &mut self,
-        transport: &Transport,
-        pending: Vec<(&'a UploadStream, Vec<SegmentRef>)>,
-    ) -> Option<UploadOutcome> {
-        for (stream, segments) in pending {
+    /// What the pass wants now. Reads a segment of the store if it takes that to make a request.
+    pub(super) fn next(&mut self, env: &Env<'_>, now: Instant) -> Next {
+        while self.ended.is_none() {
+            if let Some(until) = self.wait_until.filter(|&until| now < until) {
+                return Next::Wait(until);
+            }
+            self.wait_until = None;
+            if self.wire_limit.is_some_and(|limit| self.wire_bytes >= limit) {
+                self.stop(Stop::Pass(UploadOutcome::BudgetSpent));
+            } else if let Some(flight) = &self.flight {
+                return Next::Send(Arc::clone(&flight.outgoing));
+            } else if let Err(stop) = self.prepare(env) {
+                self.stop(stop);
+            }
+        }
+        Next::Done
+    }
+
+    /// What came of the request that [`Self::next`] wanted. Says how far the pass is if it got further.
+    pub(super) fn answer(&mut self, env: &Env<'_>, answer: Answer, at: At) -> Option<UploadProgress> {
+        let flight = self.flight.take()?;
+        let stream = self.plan.front().and_then(|plan| env.streams.get(plan.index))?;
+        self.report.attempts += 1;
+        self.wire_bytes += flight.outgoing.body.len() as u64;
+        let sent = self.report.sent_bodies;
+        if let Err(stop) = self.judge(env, stream, flight, answer, at) {
+            self.stop(stop);
+        }
+        (self.report.sent_bodies > sent).then(|| UploadProgress {
+            stream: stream.source.name().to_owned(),
+            sent_records: self.report.sent_records,
+            total_records: self.total_records,
+            sent_bytes: self.report.sent_bytes,
+        })
+    }
+
+    /// Nothing is left to be done.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Ends the pass: with `outcome`, if it has not ended by itself. `broken_off`: the request it wanted was begun.
+    pub(super) fn end(mut self, outcome: Option<UploadOutcome>, broken_off: bool) -> Ended {
+        if broken_off && let Some(flight) = &self.flight {
+            self.report.attempts += 1;
+            self.wire_bytes += flight.outgoing.body.len() as u64;
+        }
+        if let Some(outcome) = self.ended.or(outcome) {
+            self.report.outcome = outcome;
+        }
+        let Self { report, streams, refused, wire_bytes, .. } = self;
+        Ended { report, streams, refused, wire_bytes }
+    }
+
+    /// One step towards the next request.
+    fn prepare(&mut self, env: &Env<'_>) -> Result<(), Stop> {
+        let Some(plan) = self.plan.front_mut() else {
+            self.ended = Some(self.failed.take().unwrap_or(UploadOutcome::Complete));
+            return Ok(());
+        };
+        let Some(stream) = env.streams.get(plan.index) else {
+            self.plan.pop_front();
+            return Ok(());
+        };
+        let Some(mut work) = self.work.take().or_else(|| plan.segments.pop_front().map(Work::new)) else {
+            self.plan.pop_front();
             self.refused_segments = 0;
-            for segment in segments {
-                match self.send_segment(transport, stream, &segment).await {
-                    Ok(()) => {}
-                    Err(Stop::Stream(outcome)) => {
-                        self.failed.get_or_insert(outcome);
-                        break;
-                    }
-                    Err(Stop::Pass(outcome)) => return Some(outcome),
-                }
-            }
-        }
-        None
+            return Ok(());
+        };
+        let Some(data) = self.load(stream, &work.segment)? else { return Ok(()) };
+        let Some(part) = work.next_part(data, self.target) else { return self.settle(stream, work) };
+        // The same records always have the same key, also after a restart.
+        let key = format!("{}-{}-{}-{}", stream.source.name(), work.segment.id, part.seqs.0, part.seqs.1);
+        let url = env.config.stream_url(&stream.collection, &stream.id, stream.copy_to.as_ref());
+        let raw_len = part.body.raw_len;
+        let outgoing = Outgoing::new(env.config, url, part.body, &key);
+        let outgoing = outgoing.map_err(|error| Stop::Pass(UploadOutcome::SetupFailed { error }))?;
+        self.flight = Some(Flight { outgoing: Arc::new(outgoing), range: part.range, raw_len });
+        self.work = Some(work);
+        Ok(())
     }
 
-    async fn send_segment(
+    /// The contents of a segment, or `None` if it can't be read and is passed over.
+    fn load(
         &mut self,
-        transport: &Transport,
         stream: &UploadStream,
         segment: &SegmentRef,
-    ) -> Result<(), Stop> {
+    ) -> Result<Option<Arc<dyn SegmentData>>, Stop> {
         let records = u64::from(segment.records);
-        let data = match stream.source.read(segment) {
-            Ok(data) => data,
+        match stream.source.read(segment) {
+            Ok(data) => return Ok(Some(data)),
             Err(ReadFailure::Gone) => {
                 self.total_records = self.total_records.saturating_sub(records);
                 self.settled(records);
-                return Ok(());
             }
             Err(ReadFailure::Corrupt(error)) => {
                 tracing::warn!(stream = stream.source.name(), error, "a segment is unreadable and dropped");
@@ -195,163 +262,87 @@ impl<'a> Pass<'a> {
                 done.map_err(|error| Stop::Stream(store_failure(stream, error)))?;
                 self.report.dropped_records += records;
                 self.settled(records);
-                return Ok(());
             }
-            Err(ReadFailure::Unavailable(error)) => {
-                // One file must not hold up those behind it.
-                self.store_failed(stream, error);
-                return Ok(());
-            }
-        };
-        let entries = data.entries();
-        let mut work = Work {
-            ranges: std::iter::once(0..entries.len()).collect(),
-            entries,
-            given_up: Vec::new(),
-            accepted: false,
-            refusals: 0,
-        };
-        while let Some(range) = work.ranges.pop_front() {
-            self.send_next_body(transport, stream, segment, &mut work, range).await?;
+            // One file must not hold up those behind it.
+            Err(ReadFailure::Unavailable(error)) => self.store_failed(stream, error),
         }
-        self.report_given_up(stream, segment, &work);
-        let done = stream.source.acknowledge(segment);
-        done.map_err(|error| Stop::Stream(store_failure(stream, error)))?;
-        self.settled(records);
-        self.judge_server(stream, &work)
+        Ok(None)
     }
 
-    /// Sends the first body of `range` and puts what is left of it back in front.
-    async fn send_next_body(
+    fn judge(
         &mut self,
-        transport: &Transport,
+        env: &Env<'_>,
         stream: &UploadStream,
-        segment: &SegmentRef,
-        work: &mut Work<'_>,
-        range: Range<usize>,
+        flight: Flight,
+        answer: Answer,
+        at: At,
     ) -> Result<(), Stop> {
-        let rest = work.entries.get(range.clone()).unwrap_or_default();
-        let count = entries_in_next_body(rest, self.target);
-        let Some(entries) = rest.get(..count).filter(|entries| !entries.is_empty()) else { return Ok(()) };
-        let sent = range.start..range.start + count;
-        if sent.end < range.end {
-            work.ranges.push_front(sent.end..range.end);
-        }
-        let body = self.bodies.build(entries);
-        let (raw_len, wire_len) = (body.raw_len, body.bytes.len());
-        let key = idempotency_key(stream.source.name(), segment, entries);
-        let (verdict, status, message) = self.post(transport, stream, body, &key).await?;
-        match verdict {
+        let (status, header, message) = match answer {
+            Answer::Status { status, retry_after, message } => (status, retry_after, message),
+            Answer::Failed(error) => return self.repeat(env, flight, Failure::Transport(error), at),
+        };
+        let Some(mut work) = self.work.take() else { return Ok(()) };
+        let refusal = match Verdict::of_status(status) {
             Verdict::Delivered => {
-                work.accepted = true;
-                self.report.sent_bodies += 1;
-                self.report.sent_records += entries.len() as u64;
-                self.report.sent_bytes += wire_len as u64;
-                self.report.raw_bytes += raw_len as u64;
-                self.tell_progress(stream);
+                let report = &mut self.report;
+                report.sent_bodies += 1;
+                report.sent_records += flight.range.len() as u64;
+                report.sent_bytes += flight.outgoing.body.len() as u64;
+                report.raw_bytes += flight.raw_len as u64;
+                work.accept();
+                return self.go_on(stream, work);
             }
-            Verdict::TooLarge => {
-                self.target = (raw_len / 2).clamp(MIN_TARGET, self.target.max(MIN_TARGET));
-                self.refuse(work, sent, DropReason::TooLarge, Rejection { status, message });
+            Verdict::Transient => {
+                let asked = header.and_then(|header| retry_after(&header, at.wall));
+                self.work = Some(work);
+                return self.repeat(env, flight, Failure::Status { status, asked }, at);
             }
-            Verdict::Rejected => self.refuse(work, sent, DropReason::Rejected, Rejection { status, message }),
             Verdict::Unauthorized => {
                 let stream = stream.source.name().to_owned();
                 return Err(Stop::Stream(UploadOutcome::Unauthorized { stream, status, message }));
             }
-            Verdict::WrongEndpoint | Verdict::Transient => {
-                return Err(Stop::Stream(rejected(stream, status, message)));
+            Verdict::WrongEndpoint => return Err(Stop::Stream(rejected(stream, status, message))),
+            Verdict::TooLarge => {
+                self.target = (flight.raw_len / 2).clamp(MIN_TARGET, self.target.max(MIN_TARGET));
+                DropReason::TooLarge
             }
+            Verdict::Rejected => DropReason::Rejected,
+        };
+        if work.refuse(flight.range, refusal) {
+            self.report.rejection = Some(Rejection { status, message });
+        }
+        self.go_on(stream, work)
+    }
+
+    /// The segment as it is after an answer: settled, or to be sent further.
+    fn go_on(&mut self, stream: &UploadStream, work: Work) -> Result<(), Stop> {
+        if !work.is_done() {
+            self.work = Some(work);
+            return Ok(());
+        }
+        self.settle(stream, work)?;
+        // Nobody may ask again after the last answer, so the end is noticed here.
+        while self.plan.front().is_some_and(|plan| plan.segments.is_empty()) {
+            self.plan.pop_front();
+            self.refused_segments = 0;
+        }
+        if self.plan.is_empty() {
+            self.ended = Some(self.failed.take().unwrap_or(UploadOutcome::Complete));
         }
         Ok(())
     }
 
-    /// Sends one request, and again while it fails in passing. Never returns [`Verdict::Transient`].
-    async fn post(
-        &mut self,
-        transport: &Transport,
-        stream: &UploadStream,
-        body: Body,
-        key: &str,
-    ) -> Result<(Verdict, u16, String), Stop> {
-        let url = self.context.config.stream_url(&stream.collection, &stream.id, stream.copy_to.as_ref());
-        let setup_failed = |error| Stop::Pass(UploadOutcome::SetupFailed { error });
-        let request = transport.request(url, body, key).map_err(setup_failed)?;
-        loop {
-            let repetition = request.try_clone();
-            let repetition =
-                repetition.ok_or_else(|| setup_failed("a request can't be repeated".to_owned()))?;
-            self.report.attempts += 1;
-            let failure = match self.unless_cancelled(transport.send(repetition)).await? {
-                Answer::Status { status, retry_after: header, message } => {
-                    let verdict = Verdict::of_status(status);
-                    if verdict != Verdict::Transient {
-                        return Ok((verdict, status, message));
-                    }
-                    let asked = header.and_then(|header| retry_after(&header, self.context.clock.wall()));
-                    Failure::Status { status, asked }
-                }
-                Answer::Failed(error) => Failure::Transport(error),
-            };
-            tracing::debug!(stream = stream.source.name(), ?failure, "an upload request failed");
-            let wait = self.wait_after(failure).map_err(Stop::Pass)?;
-            self.unless_cancelled(self.context.pause.pause(wait)).await?;
-        }
-    }
-
-    /// How long to wait before the repetition, or why there is none.
-    fn wait_after(&mut self, failure: Failure) -> Result<Duration, UploadOutcome> {
-        self.failures += 1;
-        let own = backoff(self.failures, random());
-        let asked = if let Failure::Status { asked, .. } = failure { asked } else { None };
-        let longest = self.context.config.max_wait;
-        if self.failures < MAX_FAILURES && asked.is_none_or(|asked| asked <= longest) {
-            // A wait of our own choice fits what the pass may take; one that the server asked for is kept.
-            return Ok(asked.unwrap_or(own.min(longest)));
-        }
-        Err(match failure {
-            Failure::Status { status, asked } => {
-                UploadOutcome::RetryLater { after: asked.unwrap_or(own), status }
-            }
-            Failure::Transport(error) => UploadOutcome::Unreachable { error },
-        })
-    }
-
-    /// The server refused `range`: it goes in halves, or is given up.
-    fn refuse(&mut self, work: &mut Work<'_>, range: Range<usize>, reason: DropReason, rejection: Rejection) {
-        work.refusals += 1;
-        if work.refusals <= MAX_REFUSALS
-            && let Some((first, second)) = halves(&range)
-        {
-            work.ranges.push_front(second);
-            work.ranges.push_front(first);
-            return;
-        }
-        self.report.rejection = Some(rejection);
-        work.given_up.push((range, reason));
-    }
-
-    /// Puts what the server would not have into drop reports. Reports among it are made again: the record of a loss
-    /// must not be lost itself.
-    fn report_given_up(&mut self, stream: &UploadStream, segment: &SegmentRef, work: &Work<'_>) {
-        for (range, reason) in &work.given_up {
-            let entries = work.entries.get(range.clone()).unwrap_or_default();
-            for meta in entries.iter().filter(|entry| entry.kind == RecordKind::Meta) {
-                stream.source.repeat_reports(meta.payload);
-            }
-            if let Some(dropped) = DroppedRange::of(entries, *reason, segment.id.proc_id) {
-                stream.source.report_drop(&dropped);
-                self.report.dropped_records += dropped.records;
-            }
-        }
-    }
-
-    /// Stops a stream whose server refuses everything: that is no matter of single records, and dropping more would
-    /// only lose them. What was refused until then is dropped, so that records which are really at fault can't block
-    /// the stream for ever.
-    fn judge_server(&mut self, stream: &UploadStream, work: &Work<'_>) -> Result<(), Stop> {
-        self.refused_segments =
-            if work.accepted || work.refusals == 0 { 0 } else { self.refused_segments + 1 };
+    /// Every record of the segment has its answer: it leaves the store.
+    fn settle(&mut self, stream: &UploadStream, work: Work) -> Result<(), Stop> {
+        let store_failed = |error| Stop::Stream(store_failure(stream, error));
+        let reported = work.report_given_up(stream).map_err(|failure| store_failed(failure.to_string()))?;
+        self.report.dropped_records += reported;
+        stream.source.acknowledge(&work.segment).map_err(store_failed)?;
+        self.settled(u64::from(work.segment.records));
+        // Stops a stream whose server refuses everything: that is no matter of single records, and dropping more would
+        // only lose them. What was refused until then is dropped, so that records which are really at fault can't
+        // block the stream for ever.
+        self.refused_segments = if work.is_refused_altogether() { self.refused_segments + 1 } else { 0 };
         if self.refused_segments < MAX_REFUSED_SEGMENTS {
             return Ok(());
         }
@@ -360,12 +351,47 @@ impl<'a> Pass<'a> {
         Err(Stop::Stream(rejected(stream, status, message)))
     }
 
-    async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        let mut cancel = self.context.cancel.clone();
-        tokio::select! {
-            biased;
-            _ = cancel.wait_for(|&cancelled| cancelled) => Err(Stop::Pass(UploadOutcome::Cancelled)),
-            result = work => Ok(result),
+    /// The request goes once more, after a while, or the pass ends.
+    fn repeat(&mut self, env: &Env<'_>, flight: Flight, failure: Failure, at: At) -> Result<(), Stop> {
+        tracing::debug!(?failure, "an upload request failed");
+        self.failures += 1;
+        let own = backoff(self.failures, at.random);
+        let asked = if let Failure::Status { asked, .. } = failure { asked } else { None };
+        let longest = env.config.max_wait;
+        if self.failures < MAX_FAILURES && asked.is_none_or(|asked| asked <= longest) {
+            // A wait of our own choice fits what the pass may take; one that the server asked for is kept.
+            self.wait_until = Some(at.now + asked.unwrap_or(own.min(longest)));
+            self.flight = Some(flight);
+            return Ok(());
+        }
+        Err(Stop::Pass(match failure {
+            Failure::Status { status, asked } => {
+                UploadOutcome::RetryLater { after: asked.unwrap_or(own), status }
+            }
+            Failure::Transport(error) => UploadOutcome::Unreachable { error },
+        }))
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.work = None;
+        self.flight = None;
+        match stop {
+            Stop::Pass(outcome) => self.ended = Some(outcome),
+            Stop::Stream(outcome) => {
+                if let Some(plan) = self.plan.pop_front() {
+                    let refusal = match outcome {
+                        UploadOutcome::Unauthorized { .. } => Some(Refusal::Credentials),
+                        UploadOutcome::Rejected { .. } => Some(Refusal::Endpoint),
+                        _ => None,
+                    };
+                    self.refused.extend(refusal.map(|refusal| (plan.index, refusal)));
+                }
+                self.refused_segments = 0;
+                self.failed.get_or_insert(outcome);
+                if self.plan.iter().all(|plan| plan.segments.is_empty()) {
+                    self.ended = self.failed.take();
+                }
+            }
         }
     }
 
@@ -374,25 +400,19 @@ impl<'a> Pass<'a> {
         self.report.remaining_records = self.report.remaining_records.saturating_sub(records);
     }
 
-    fn tell_progress(&self, stream: &UploadStream) {
-        (self.context.progress)(&UploadProgress {
-            stream: stream.source.name().to_owned(),
-            sent_records: self.report.sent_records,
-            total_records: self.total_records,
-            sent_bytes: self.report.sent_bytes,
-        });
-    }
-
     fn store_failed(&mut self, stream: &UploadStream, error: String) {
         self.failed.get_or_insert(store_failure(stream, error));
     }
 }
 
-/// A request that may do better next time.
-#[derive(Debug)]
-enum Failure {
-    Status { status: u16, asked: Option<Duration> },
-    Transport(String),
+/// How many records are pending in the streams at these positions.
+pub(super) fn pending_records(env: &Env<'_>, streams: &[usize]) -> u64 {
+    let sealed = |&index: &usize| env.streams.get(index)?.source.seal().ok();
+    streams.iter().filter_map(sealed).map(|segments| records(&segments)).sum()
+}
+
+fn records(segments: &[SegmentRef]) -> u64 {
+    segments.iter().map(|segment| u64::from(segment.records)).sum()
 }
 
 fn store_failure(stream: &UploadStream, error: String) -> UploadOutcome {
@@ -401,16 +421,4 @@ fn store_failure(stream: &UploadStream, error: String) -> UploadOutcome {
 
 fn rejected(stream: &UploadStream, status: u16, message: String) -> UploadOutcome {
     UploadOutcome::Rejected { stream: stream.source.name().to_owned(), status, message }
-}
-
-/// Names the content of a request: the same records always have the same key, also after a restart. The numbers are
-/// those of the first and the last record in it.
-fn idempotency_key(stream: &str, segment: &SegmentRef, entries: &[Entry<'_>]) -> String {
-    let seq = |entry: Option<&Entry<'_>>| entry.map_or(0, |entry| entry.ids.proc_seq);
-    format!("{stream}-{}-{}-{}", segment.id, seq(entries.first()), seq(entries.last()))
-}
-
-/// Uniformly distributed. Without a random number the longest wait is the safe one.
-fn random() -> u64 {
-    getrandom::u64().unwrap_or(u64::MAX)
 }

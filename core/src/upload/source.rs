@@ -1,13 +1,15 @@
 //! Where the uploader takes entries from.
 //!
 //! What a pass needs of a stream, seen from its side: immutable segments that are read, delivered and then forgotten.
-//! The store's streams are such sources; tests use one in memory. Called on the upload thread only.
+//! The store's streams are such sources; tests use one in memory. Called by whoever drives the pass: the upload thread,
+//! or the host's thread that asks for tasks.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::entry::EntryIds;
 use crate::store::{
-    DropReason, ProcId, ProcSeq, ReadError, RecordKind, Segment, SegmentId, StreamHandle, drop_reports,
+    DropReason, ProcId, ProcSeq, ReadError, RecordKind, Segment, SegmentId, SegmentInfo, StreamHandle,
+    drop_reports,
 };
 
 /// A stream of entries that can be uploaded.
@@ -35,7 +37,7 @@ pub(super) trait SegmentSource: Send + Sync {
 }
 
 /// The contents of one segment.
-pub(super) trait SegmentData {
+pub(super) trait SegmentData: Send + Sync {
     /// All entries, in the order they were written.
     fn entries(&self) -> Vec<Entry<'_>>;
 }
@@ -46,6 +48,14 @@ pub(super) struct SegmentRef {
     pub(super) id: SegmentId,
     /// Entries in it.
     pub(super) records: u32,
+    /// Their bytes, before compression.
+    pub(super) bytes: u64,
+}
+
+impl From<&SegmentInfo> for SegmentRef {
+    fn from(info: &SegmentInfo) -> Self {
+        Self { id: info.id, records: info.records, bytes: info.raw_bytes.into() }
+    }
 }
 
 /// Why a segment can't be read.
@@ -57,6 +67,15 @@ pub(super) enum ReadFailure {
     Corrupt(String),
     /// It may be readable another time, or by a later version.
     Unavailable(String),
+}
+
+impl fmt::Display for ReadFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the segment is gone"),
+            Self::Corrupt(error) | Self::Unavailable(error) => f.write_str(error),
+        }
+    }
 }
 
 /// One entry as the store holds it: encoded without ids, or the JSON of a report of the store.
@@ -101,7 +120,7 @@ impl SegmentSource for StreamHandle {
 
     fn seal(&self) -> Result<Vec<SegmentRef>, String> {
         let segments = Self::seal(self).map_err(|error| error.to_string())?;
-        Ok(segments.into_iter().map(|info| SegmentRef { id: info.id, records: info.records }).collect())
+        Ok(segments.into_iter().map(|info| SegmentRef::from(&info)).collect())
     }
 
     fn read(&self, segment: &SegmentRef) -> Result<Arc<dyn SegmentData>, ReadFailure> {

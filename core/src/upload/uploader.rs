@@ -1,23 +1,21 @@
-//! The uploader: one thread, and the tickets of those who asked for a pass.
+//! The uploader's face: what the client and hosts call.
 //!
-//! The thread `tuntrail-upload` sleeps on its channel until somebody asks; it has no timer, no connection and no
-//! runtime between passes. Any thread may call [`Uploader::upload`]. There is one pass at a time: who asks while one is
-//! running gets that one's result.
+//! Any thread may call any method. None waits for a network; [`Uploader::upload`] and [`Uploader::cancel`] write or remove one
+//! small file if a directory for it is configured, and [`Uploader::next_task`] and [`Uploader::complete`] read the store.
 
-use std::{
-    fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
-    thread::JoinHandle,
-};
-
-use tokio::sync::watch;
+use std::{fmt, sync::Arc, thread::JoinHandle};
 
 use super::{
+    alarm::{Alarm, RealAlarm},
     config::{Collection, UploadConfig},
+    driver,
     id::PrivateId,
-    pass::{self, Context, Pause, RealPause},
-    report::{UploadOutcome, UploadProgress, UploadReport},
+    report::{UploadEvent, UploadStats},
+    rules::{NetworkState, PowerState, UploadPolicy},
+    shared::{Shared, Step, random},
     source::SegmentSource,
+    task::{Task, TaskError, TaskResult, UploadTask},
+    ticket::{ProgressListener, UploadTicket},
 };
 use crate::{clock::SharedClock, store::StreamHandle};
 
@@ -60,15 +58,12 @@ impl fmt::Debug for UploadStream {
     }
 }
 
-/// Is told how a pass proceeds, on the upload thread, after each confirmed request. Must not block.
-pub type ProgressListener = Box<dyn Fn(&UploadProgress) + Send>;
-
 /// What to upload, and whom to tell. The default is every stream, and nobody.
 #[derive(Default)]
 pub struct UploadOptions {
-    /// Names of streams; `None` for all. Ignored when a running pass is joined.
+    /// Names of streams; `None` for all. Who shares a pass gets what any of them wants.
     pub streams: Option<Vec<String>>,
-    /// Also told about the rest of a pass that is joined.
+    /// Also told about the rest of a pass that runs already.
     pub progress: Option<ProgressListener>,
 }
 
@@ -78,39 +73,21 @@ impl fmt::Debug for UploadOptions {
     }
 }
 
-/// Sends the streams' records when asked. Dropping it cancels a running pass and ends the thread.
+/// Sends the streams' records when asked, and if the [policy](UploadConfig::policy) says so by itself. Dropping it breaks
+/// off a pass that runs and ends the thread; a saved request stays for the next start.
 #[derive(Debug)]
 pub struct Uploader {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    running: Mutex<Option<Arc<Ticket>>>,
-}
-
-#[derive(Debug)]
-enum Command {
-    Run(Arc<Ticket>, Option<Vec<String>>),
-    Stop,
-}
-
-/// The claim to the result of a pass.
-#[derive(Debug, Clone)]
-pub struct UploadTicket(Arc<Ticket>);
-
-struct Ticket {
-    cancel: watch::Sender<bool>,
-    listeners: Mutex<Vec<ProgressListener>>,
-    report: Mutex<Option<UploadReport>>,
-    done: Condvar,
-}
-
 impl Uploader {
-    /// Starts the upload thread. Nothing is sent before [`Self::upload`] is called. `clock` tells the wall time that a
-    /// server's `Retry-After` date is compared with.
+    /// Starts the upload thread. On demand nothing is sent before [`Self::upload`] is called, except that an upload which
+    /// the death of the last process ended is carried on with, if [`UploadConfig::request_directory`] is set: its small
+    /// file is read here.
+    ///
+    /// `clock` is the one that deadlines are on; its wall time is compared with a server's `Retry-After` date and dates
+    /// a saved request.
     ///
     /// # Errors
     /// The system's error if the thread can't be started.
@@ -119,58 +96,130 @@ impl Uploader {
         streams: Vec<UploadStream>,
         clock: SharedClock,
     ) -> std::io::Result<Self> {
-        Self::start_with(config, streams, clock, Box::new(RealPause))
+        Self::start_with(config, streams, clock, Box::new(RealAlarm))
     }
 
     pub(super) fn start_with(
         config: UploadConfig,
         streams: Vec<UploadStream>,
         clock: SharedClock,
-        pause: Box<dyn Pause>,
+        alarm: Box<dyn Alarm>,
     ) -> std::io::Result<Self> {
-        let (commands, inbox) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
-        let worker = Worker { config, streams, clock, pause, shared: Arc::clone(&shared) };
-        let thread = std::thread::Builder::new()
-            .name("tuntrail-upload".to_owned())
-            .spawn(move || worker.serve(&inbox))?;
-        Ok(Self { shared, commands, thread: Some(thread) })
+        let shared = Arc::new(Shared::new(config, streams, clock, alarm));
+        let thread = std::thread::Builder::new().name("tuntrail-upload".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || driver::run(&shared)
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Asks for a pass over everything that is pending now, or joins the one that is running, which may have begun
-    /// before the last records came. Returns at once. `reason` goes to the diagnostic log.
+    /// Asks for everything that was recorded before this call to be sent. Returns at once; the ticket gives the report.
+    /// `reason` goes to the diagnostic log.
+    ///
+    /// Who asks before the pass has begun shares it. Who asks while one runs shares the one that follows right after, and
+    /// its report covers both; if the running one can't reach the server, that is the answer at once.
+    ///
+    /// With [`UploadConfig::request_directory`] the request outlives the process: see there. While
+    /// [paused](Self::pause_uploads) it waits.
     pub fn upload(&self, reason: &str, options: UploadOptions) -> UploadTicket {
-        let mut running = lock(&self.shared.running);
-        if let Some(ticket) = &*running {
-            tracing::info!(reason, "upload asked for while one is running");
-            lock(&ticket.listeners).extend(options.progress);
-            return UploadTicket(Arc::clone(ticket));
-        }
-        tracing::info!(reason, "upload asked for");
-        let ticket = Arc::new(Ticket::new(options.progress));
-        *running = Some(Arc::clone(&ticket));
-        if self.commands.send(Command::Run(Arc::clone(&ticket), options.streams)).is_err() {
-            *running = None;
-            let error = "the upload thread has ended".to_owned();
-            ticket.complete(UploadReport::empty(UploadOutcome::SetupFailed { error }));
-        }
-        UploadTicket(ticket)
+        UploadTicket::new(self.shared.ask(reason, options), &self.shared)
     }
 
-    /// Cancels the running pass, if any: revoked consent must not wait for it.
+    /// Cancels everything: the pass that runs, requests that wait, and the saved request. This is what revoked consent
+    /// calls for; it waits for no network. Without an uploader,
+    /// [`forget_request`](super::forget_request) does the same.
     pub fn cancel(&self) {
-        if let Some(ticket) = &*lock(&self.shared.running) {
-            ticket.cancel();
+        self.shared.cancel_all();
+    }
+
+    /// Lets nothing be sent until [`Self::resume_uploads`]: a request under way is finished, the rest of its pass waits,
+    /// as does whatever is asked for meanwhile.
+    pub fn pause_uploads(&self) {
+        self.shared.set_paused(true);
+    }
+
+    /// Ends the pause. Also tells that things have changed for the better, paused or not: streams that automatic passes
+    /// left out because of refused credentials or a wrong address are tried again.
+    pub fn resume_uploads(&self) {
+        self.shared.set_paused(false);
+    }
+
+    /// Tells the state of the network, whenever it changes and after the device has slept. The rules of automatic uploads
+    /// depend on it, and a wait within any pass that a sleep has made longer ends.
+    pub fn set_network_state(&self, network: NetworkState) {
+        self.shared.tell_change(|policy, now| policy.set_network(network, now, random()));
+    }
+
+    /// Tells the state of the power supply, whenever it changes; a change of a few percent of charge is not worth a call.
+    /// Only automatic uploads care.
+    pub fn set_power_state(&self, power: PowerState) {
+        self.shared.tell_change(|policy, _| policy.set_power(power));
+    }
+
+    /// Tells that a record of `bytes` was appended to the stream of this name. Cheap, and nothing at all on demand; for
+    /// any thread but that of packets.
+    pub fn note_pending(&self, stream: &str, bytes: u64) {
+        if self.shared.config.policy == UploadPolicy::OnDemand {
+            return;
         }
+        if let Some(index) = self.shared.streams.iter().position(|other| other.source.name() == stream) {
+            self.shared.tell_policy(|policy, now| {
+                policy.note(index, bytes, now);
+            });
+        }
+    }
+
+    /// With [`Transport::Host`](super::Transport::Host): what the host is to do next. Reads a segment of the store, so call
+    /// it on a thread that may wait for a disk. With the built-in transport it is always [`Task::Done`].
+    ///
+    /// There is one task at a time. A task that nobody completed, because its worker was killed, comes again with the same
+    /// id and the same bytes. After the process has died, the same records make the same request under a new id, with the
+    /// same `Idempotency-Key`.
+    #[must_use]
+    pub fn next_task(&self) -> Task {
+        if self.shared.config.transport != super::Transport::Host {
+            return Task::Done;
+        }
+        match self.shared.step() {
+            Step::Send { task, outgoing, .. } => Task::Upload(UploadTask::new(task, &outgoing)),
+            Step::Wait(until) => Task::Wait(until.saturating_duration_since(self.shared.clock.now())),
+            Step::Idle => Task::Done,
+        }
+    }
+
+    /// Tells what came of a task of [`Self::next_task`]. Delivered segments leave the store before this returns.
+    ///
+    /// # Errors
+    /// [`TaskError::NotUnderWay`] if it is not the task that is out; nothing happens then.
+    pub fn complete(&self, task: u64, result: TaskResult) -> Result<(), TaskError> {
+        if self.shared.config.transport != super::Transport::Host {
+            return Err(TaskError::NotUnderWay { id: task });
+        }
+        self.shared.complete(task, result.into_answer())
+    }
+
+    /// What the uploader is doing and has done.
+    #[must_use]
+    pub fn stats(&self) -> UploadStats {
+        self.shared.stats()
+    }
+
+    /// Tells `listener` what happens without anybody waiting for it; in place of the one before. Called on the upload thread, or
+    /// on the one that completes a task or cancels; it may call the uploader, and must not block.
+    pub fn set_listener(&self, listener: impl Fn(UploadEvent) + Send + Sync + 'static) {
+        self.shared.set_listener(Some(Arc::new(listener)));
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 }
 
 impl Drop for Uploader {
     fn drop(&mut self) {
-        self.cancel();
-        // The thread has gone if nobody receives.
-        let _ = self.commands.send(Command::Stop);
-        // A progress listener may hold the last reference: its thread can't wait for itself.
+        self.shared.stop();
+        // A listener may hold the last reference: its thread can't wait for itself.
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
@@ -178,142 +227,4 @@ impl Drop for Uploader {
             let _ = thread.join();
         }
     }
-}
-
-impl UploadTicket {
-    /// Blocks until the pass has ended.
-    #[must_use]
-    pub fn wait(&self) -> UploadReport {
-        let mut report = lock(&self.0.report);
-        loop {
-            if let Some(report) = &*report {
-                return report.clone();
-            }
-            report = self.0.done.wait(report).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The result, if the pass has ended.
-    #[must_use]
-    pub fn report(&self) -> Option<UploadReport> {
-        lock(&self.0.report).clone()
-    }
-
-    /// Ends the pass as soon as possible, also for others who wait for it. A request under way is broken off; whether
-    /// the server has taken it remains open, and the next pass repeats it.
-    pub fn cancel(&self) {
-        self.0.cancel();
-    }
-}
-
-impl Ticket {
-    fn new(listener: Option<ProgressListener>) -> Self {
-        Self {
-            cancel: watch::Sender::new(false),
-            listeners: Mutex::new(listener.into_iter().collect()),
-            report: Mutex::new(None),
-            done: Condvar::new(),
-        }
-    }
-
-    fn cancel(&self) {
-        self.cancel.send_replace(true);
-    }
-
-    fn complete(&self, report: UploadReport) {
-        lock(&self.listeners).clear();
-        lock(&self.report).get_or_insert(report);
-        self.done.notify_all();
-    }
-
-    fn tell(&self, progress: &UploadProgress) {
-        // Called without the lock: a listener may ask for an upload, or block somebody who does.
-        let listeners = std::mem::take(&mut *lock(&self.listeners));
-        for listener in &listeners {
-            listener(progress);
-        }
-        lock(&self.listeners).extend(listeners);
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("report", &self.report).finish_non_exhaustive()
-    }
-}
-
-/// What the upload thread owns.
-struct Worker {
-    config: UploadConfig,
-    streams: Vec<UploadStream>,
-    clock: SharedClock,
-    pause: Box<dyn Pause>,
-    shared: Arc<Shared>,
-}
-
-impl Worker {
-    fn serve(&self, inbox: &mpsc::Receiver<Command>) {
-        while let Ok(Command::Run(ticket, streams)) = inbox.recv() {
-            let mut ending = Ending { shared: &self.shared, ticket: &ticket, report: None };
-            let report = self.run(&ticket, streams.as_deref());
-            tracing::info!(
-                outcome = ?report.outcome,
-                sent = report.sent_records,
-                remaining = report.remaining_records,
-                dropped = report.dropped_records,
-                "upload ended"
-            );
-            ending.report = Some(report);
-        }
-    }
-
-    fn run(&self, ticket: &Ticket, wanted: Option<&[String]>) -> UploadReport {
-        let streams = match self.select(wanted) {
-            Ok(streams) => streams,
-            Err(error) => return UploadReport::empty(UploadOutcome::SetupFailed { error }),
-        };
-        if *ticket.cancel.borrow() {
-            return UploadReport::empty(UploadOutcome::Cancelled);
-        }
-        pass::run(&Context {
-            config: &self.config,
-            streams,
-            clock: &*self.clock,
-            pause: &*self.pause,
-            cancel: ticket.cancel.subscribe(),
-            progress: &|progress| ticket.tell(progress),
-        })
-    }
-
-    fn select(&self, wanted: Option<&[String]>) -> Result<Vec<&UploadStream>, String> {
-        let Some(wanted) = wanted else { return Ok(self.streams.iter().collect()) };
-        let find = |name: &String| {
-            let stream = self.streams.iter().find(|stream| stream.source.name() == name);
-            stream.ok_or_else(|| format!("there is no stream {name:?}"))
-        };
-        wanted.iter().map(find).collect()
-    }
-}
-
-/// Sees to it that everybody who waits for a pass gets a report, even if the pass panics.
-struct Ending<'a> {
-    shared: &'a Shared,
-    ticket: &'a Ticket,
-    report: Option<UploadReport>,
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        // First nobody may join any more, then everybody hears of it: who asks after the report is out gets a new pass.
-        lock(&self.shared.running).take();
-        self.ticket.complete(self.report.take().unwrap_or_else(|| {
-            let error = "the upload thread has failed".to_owned();
-            UploadReport::empty(UploadOutcome::SetupFailed { error })
-        }));
-    }
-}
-
-/// No state is ever left half changed under these locks, so a panic elsewhere doesn't spoil them.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

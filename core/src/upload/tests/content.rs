@@ -121,7 +121,7 @@ fn a_segment_that_is_sent_again_after_a_restart_is_the_same_request() {
 
     source.push(&["{}\n"]);
     let config = UploadConfig::new(&server.url()).unwrap();
-    let second = uploader(config, &[&source], RecordedPause(Arc::default()));
+    let second = uploader(config, &[&source]);
     assert_eq!(second.upload("test", UploadOptions::default()).wait().sent_records, 51);
     let requests = server.requests();
     assert_eq!(requests.len(), 4);

@@ -1,25 +1,32 @@
 //! The uploader as a whole, against a real server on loopback.
 
 mod answers;
+mod automatic;
 mod content;
 mod flow;
+mod hosts;
+mod join;
+mod outage;
+mod outcomes;
+mod resume;
 mod store;
 mod tls;
 
 use std::{
-    future::{Future, pending},
-    pin::Pin,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, mpsc},
     time::Duration,
 };
 
 use super::{
-    Envelope, Limits, PinnedRoots, Trust, UploadConfig, UploadOptions, UploadOutcome, UploadProgress,
-    UploadReport, UploadStream, Uploader, encode_trusted_object,
+    AutomaticPolicy, BlockReason, Envelope, Limits, NetworkState, PinnedRoots, Task, TaskError, Transport,
+    Trust, UploadConfig, UploadEvent, UploadOptions, UploadOutcome, UploadPolicy, UploadProgress,
+    UploadReport, UploadState, UploadStream, Uploader,
+    alarm::Alarm,
+    control::Control,
+    encode_trusted_object,
     id::PrivateId,
-    pass::Pause,
     source::{DroppedRange, ReadFailure},
-    testing::{FakeSource, PROC_ID, Received, Reply, Server},
+    testing::{FakeSource, ManualAlarm, PROC_ID, Received, Reply, Server, VirtualAlarm, carry},
 };
 use crate::{
     clock::ManualClock,
@@ -36,8 +43,11 @@ struct Bench {
     server: Server,
     source: Arc<FakeSource>,
     uploader: Uploader,
-    waits: Arc<Mutex<Vec<Duration>>>,
+    clock: ManualClock,
+    waits: Waits,
 }
+
+type Waits = Arc<Mutex<Vec<Option<Duration>>>>;
 
 impl Bench {
     fn new(script: impl IntoIterator<Item = Reply>) -> Self {
@@ -49,52 +59,101 @@ impl Bench {
         let mut config = UploadConfig::new(&server.url()).unwrap();
         configure(&mut config);
         let source = FakeSource::new("netlog");
-        let waits = Arc::default();
-        let pause = RecordedPause(Arc::clone(&waits));
-        let uploader = uploader(config, &[&source], pause);
-        Self { server, source, uploader, waits }
+        let (clock, waits) = (clock(), Waits::default());
+        let alarm = VirtualAlarm { clock: clock.clone(), waits: Arc::clone(&waits) };
+        let uploader = start(config, &[&source], &clock, alarm);
+        Self { server, source, uploader, clock, waits }
     }
 
     fn upload(&self) -> UploadReport {
         self.uploader.upload("test", UploadOptions::default()).wait()
     }
 
+    /// As [`Self::upload`], with the test as the host that carries the requests.
+    fn upload_as_host(&self) -> UploadReport {
+        let ticket = self.uploader.upload("test", UploadOptions::default());
+        self.host(Duration::from_secs(60));
+        ticket.report().expect("the pass has ended with the last task")
+    }
+
+    /// Carries tasks until there are none. Waits take no time.
+    fn host(&self, patience: Duration) {
+        loop {
+            match self.uploader.next_task() {
+                Task::Upload(task) => {
+                    let result = carry(&task, patience);
+                    self.uploader.complete(task.id, result).unwrap();
+                }
+                Task::Wait(wait) => {
+                    self.waits.lock().unwrap().push(Some(wait));
+                    self.clock.advance(wait);
+                }
+                Task::Done => return,
+            }
+        }
+    }
+
     fn requests(&self) -> Vec<Received> {
         self.server.requests()
     }
 
+    /// The waits with an end, in seconds.
     fn waits(&self) -> Vec<u64> {
-        self.waits.lock().unwrap().iter().map(Duration::as_secs).collect()
+        self.waits.lock().unwrap().iter().flatten().map(Duration::as_secs).collect()
     }
 }
 
-fn uploader(config: UploadConfig, sources: &[&Arc<FakeSource>], pause: impl Pause + 'static) -> Uploader {
+fn clock() -> ManualClock {
+    ManualClock::new("1994-11-06T08:49:30Z".parse().unwrap())
+}
+
+fn uploader(config: UploadConfig, sources: &[&Arc<FakeSource>]) -> Uploader {
+    let clock = clock();
+    let alarm = VirtualAlarm { clock: clock.clone(), waits: Arc::default() };
+    start(config, sources, &clock, alarm)
+}
+
+fn start(
+    config: UploadConfig,
+    sources: &[&Arc<FakeSource>],
+    clock: &ManualClock,
+    alarm: impl Alarm + 'static,
+) -> Uploader {
     let stream = |source: &&Arc<FakeSource>| {
         let collection = "flows.log.example.com".parse().unwrap();
         UploadStream::from_source(Arc::clone(source) as _, collection, PrivateId::from_bytes(ID))
     };
-    let clock = Arc::new(ManualClock::new("1994-11-06T08:49:30Z".parse().unwrap()));
     let streams = sources.iter().map(stream).collect();
-    Uploader::start_with(config, streams, clock, Box::new(pause)).unwrap()
+    Uploader::start_with(config, streams, Arc::new(clock.clone()), Box::new(alarm)).unwrap()
 }
 
-struct RecordedPause(Arc<Mutex<Vec<Duration>>>);
+/// Says that a wait with an end has begun, and lets it have none.
+struct EndlessAlarm(mpsc::Sender<()>);
 
-impl Pause for RecordedPause {
-    fn pause(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        self.0.lock().unwrap().push(duration);
-        Box::pin(async {})
+impl Alarm for EndlessAlarm {
+    fn wait<'g>(
+        &self,
+        wake: &Condvar,
+        guard: MutexGuard<'g, Control>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'g, Control> {
+        if timeout.is_some() {
+            self.0.send(()).unwrap();
+        }
+        wake.wait(guard).unwrap()
     }
 }
 
-/// A pause that says that it has begun, and never ends.
-struct EndlessPause(mpsc::Sender<()>);
-
-impl Pause for EndlessPause {
-    fn pause(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        self.0.send(()).unwrap();
-        Box::pin(pending())
-    }
+/// Holds the server's answers back until the returned sender is dropped; the receiver tells of each request.
+fn hold(server: &Server) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (arrived, arrival) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    server.on_request(move || {
+        // The test may have seen enough.
+        let _ = arrived.send(());
+        let _ = may_go_on.recv();
+    });
+    (arrival, go_on)
 }
 
 /// A payload that compresses badly, so that sizes mean something.

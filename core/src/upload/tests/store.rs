@@ -13,12 +13,12 @@ fn with_store(server: &Server) -> (tempfile::TempDir, Store, StreamHandle, Uploa
     let collection = "flows.log.example.com".parse().unwrap();
     let stream = UploadStream::new(handle.clone(), collection, PrivateId::from_bytes(ID));
     let config = UploadConfig::new(&server.url()).unwrap();
-    let pause = Box::new(RecordedPause(Arc::default()));
-    let uploader = Uploader::start_with(config, vec![stream], clock, pause).unwrap();
+    let alarm = VirtualAlarm { clock: (*clock).clone(), waits: Waits::default() };
+    let uploader = Uploader::start_with(config, vec![stream], clock, Box::new(alarm)).unwrap();
     (dir, store, handle, uploader)
 }
 
-fn append_entry(handle: &StreamHandle, object: &str) {
+pub(super) fn append_entry(handle: &StreamHandle, object: &str) {
     let mut entry = Vec::new();
     let time = Some("2026-01-02T03:04:05.5Z".parse().unwrap());
     encode_trusted_object(object.as_bytes(), &Envelope { client_time: time, ids: None }, &mut entry);

@@ -7,7 +7,7 @@ fn upload_with_roots(server: &Server, pem: &[u8]) -> UploadReport {
     config.trust = Trust::Pinned(PinnedRoots::from_pem(pem).unwrap());
     let source = FakeSource::new("netlog");
     source.push(&["{}\n"]);
-    let uploader = uploader(config, &[&source], RecordedPause(Arc::default()));
+    let uploader = uploader(config, &[&source]);
     uploader.upload("test", UploadOptions::default()).wait()
 }
 
