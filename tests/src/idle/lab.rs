@@ -1,6 +1,6 @@
 //! Two clients with everything switched on, and a tunnel between them over the loopback interface.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tuntrail::{
@@ -52,7 +52,7 @@ impl Lab {
     /// [`IdleError::Setup`], [`IdleError::Proc`].
     pub fn start(keepalive: Option<u16>) -> Result<Self, IdleError> {
         let clock: SharedClock = std::sync::Arc::new(SystemClock);
-        let key = || PrivateKey::generate().map_err(|error| IdleError::Setup(Box::new(error)));
+        let key = || PrivateKey::generate().map_err(setup);
         let (phone_key, router_key) = (key()?, key()?);
         let mut peer = PeerConfig::new(phone_key.public_key());
         peer.allowed_ips = vec![std::net::IpAddr::V4(PHONE).into()];
@@ -97,7 +97,7 @@ impl Lab {
 }
 
 fn carry(from: &Node, src: Ipv4Addr, to: &Node, dst: Ipv4Addr) -> Result<(), IdleError> {
-    from.queue.send(&udp_packet(src, dst)).map_err(|error| IdleError::Setup(Box::new(error)))?;
+    from.queue.send(&udp_packet(src, dst)).map_err(setup)?;
     let mut packet = Vec::new();
     match to.queue.recv(&mut packet, Some(PATIENCE)) {
         Ok(true) => Ok(()),
@@ -119,6 +119,35 @@ fn udp_packet(src: Ipv4Addr, dst: Ipv4Addr) -> Vec<u8> {
     packet
 }
 
+/// The configuration of a client that records everything there is to record, into `directory`.
+///
+/// # Errors
+/// [`IdleError::Setup`].
+pub fn everything_on(
+    directory: &Path,
+    clock: &SharedClock,
+    diagnostics: &Diagnostics,
+) -> Result<ClientConfig, IdleError> {
+    let mut config = ClientConfig::new(directory, SERVER).map_err(setup)?;
+    config.consent = Consent::Granted;
+    config.flow.lifecycle = Some(LifecycleConfig::default());
+    let rule = ResourceRule {
+        id: Some(ResourceId(1)),
+        prefixes: vec!["100.64.0.0/24".parse().map_err(setup)?],
+        ports: Vec::new(),
+        protocol: None,
+    };
+    config.sessions = Some(SessionConfig { rules: vec![rule], ..SessionConfig::default() });
+    config.socket_stats = SocketStats::Always;
+    config.diagnostics = Some(diagnostics.clone());
+    config.clock = SharedClock::clone(clock);
+    Ok(config)
+}
+
+fn setup(error: impl std::error::Error + Send + Sync + 'static) -> IdleError {
+    IdleError::Setup(Box::new(error))
+}
+
 impl Node {
     fn start(
         name: &'static str,
@@ -129,24 +158,9 @@ impl Node {
     ) -> Result<Self, IdleError> {
         let before = all_ids()?;
         let directory = tempfile::tempdir()?;
-        let setup = |error: Box<dyn std::error::Error + Send + Sync>| IdleError::Setup(error);
-        let diagnostics =
-            Diagnostics::new("info", SharedClock::clone(clock)).map_err(|error| setup(Box::new(error)))?;
-        let mut config =
-            ClientConfig::new(directory.path(), SERVER).map_err(|error| setup(Box::new(error)))?;
-        config.consent = Consent::Granted;
-        config.flow.lifecycle = Some(LifecycleConfig::default());
-        let rule = ResourceRule {
-            id: Some(ResourceId(1)),
-            prefixes: vec!["100.64.0.0/24".parse().map_err(|error| setup(Box::new(error)))?],
-            ports: Vec::new(),
-            protocol: None,
-        };
-        config.sessions = Some(SessionConfig { rules: vec![rule], ..SessionConfig::default() });
-        config.socket_stats = SocketStats::Always;
-        config.diagnostics = Some(diagnostics.clone());
-        config.clock = SharedClock::clone(clock);
-        let client = Client::start(config).map_err(|error| setup(Box::new(error)))?;
+        let diagnostics = Diagnostics::new("info", SharedClock::clone(clock)).map_err(setup)?;
+        let config = everything_on(directory.path(), clock, &diagnostics)?;
+        let client = Client::start(config).map_err(setup)?;
         let node = |(id, address): (i64, Ipv4Addr)| NetNode {
             id: NodeId(id),
             stable_id: format!("n{id}TEST"),
@@ -156,19 +170,14 @@ impl Node {
             user: None,
             tags: Vec::new(),
         };
-        let map =
-            NetworkMap::new(Some(node(own)), [node(peer)], []).map_err(|error| setup(Box::new(error)))?;
+        let map = NetworkMap::new(Some(node(own)), [node(peer)], []).map_err(setup)?;
         let net = |(_, address): (i64, Ipv4Addr)| vec![std::net::IpAddr::V4(address).into()];
-        client
-            .set_network(map, Routes::new(net(own), net(peer), []))
-            .map_err(|error| setup(Box::new(error)))?;
+        client.set_network(map, Routes::new(net(own), net(peer), [])).map_err(setup)?;
 
         tunnel.mtu = Some(MTU);
         let (device, queue) = packet_queue(QUEUE, MTU);
         let options = TunnelOptions { bind: Some(Ipv4Addr::LOCALHOST.into()), ..TunnelOptions::default() };
-        client
-            .start_tunnel(tunnel, TunDevice::Queue(device), options)
-            .map_err(|error| setup(Box::new(error)))?;
+        client.start_tunnel(tunnel, TunDevice::Queue(device), options).map_err(setup)?;
         let threads = all_ids()?.into_iter().filter(|id| !before.contains(id)).collect();
         Ok(Self { client, name, queue, threads, _diagnostics: diagnostics, _directory: directory })
     }

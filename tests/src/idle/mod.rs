@@ -19,7 +19,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use self::{
-    lab::{Lab, Node},
+    lab::{Lab, Node, everything_on},
     threads::{ARMED_TIMERS, Thread, Waits, armed_timers, is_at_rest, threads},
 };
 
