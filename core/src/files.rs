@@ -1,7 +1,7 @@
 //! Small private files beside the records: the log ID, the user's decision, requests that outlive the process.
 //!
-//! Readable by their owner alone, replaced as a whole, never followed through a symbolic link when written: a kill at any
-//! moment leaves the old content or the new. Called from threads that may wait for a disk.
+//! Readable by their owner alone, replaced as a whole, no symbolic link followed: a kill at any moment leaves the old
+//! content or the new. Called from threads that may wait for a disk.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,9 +18,26 @@ pub(crate) fn create_private_directory(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
+/// Mode 0600 for a file that is created, and no link followed at the end of the path. A pipe in a file's place blocks
+/// nobody.
+#[cfg(unix)]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    options.mode(0o600).custom_flags(flags.bits().cast_signed())
+}
+
+#[cfg(not(unix))]
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
 /// The first `limit` bytes of a file; `None` if there is none.
 pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(path) {
+    let file = match private(OpenOptions::new().read(true)).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
@@ -43,11 +60,8 @@ pub(crate) fn replace(path: &Path, content: &[u8], survive: Survive) -> io::Resu
     let draft = path.with_extension("tmp");
     // Left by a kill, or laid by somebody else: it must not decide what the new file is.
     remove_if_present(&draft)?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&draft).and_then(|mut file| {
+    let created = private(OpenOptions::new().write(true).create_new(true)).open(&draft);
+    let written = created.and_then(|mut file| {
         file.write_all(content)?;
         if survive == Survive::PowerLoss { file.sync_all() } else { Ok(()) }
     });
@@ -117,6 +131,7 @@ mod tests {
         fs::write(&victim, "mine").unwrap();
         symlink(&victim, private.join("file.tmp")).unwrap();
         symlink(&victim, &path).unwrap();
+        read_small(&path, 9).unwrap_err();
         replace(&path, b"new", Survive::Kill).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
         assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -18,6 +18,7 @@ use support::{
 };
 use tuntrail::{
     client::{Client, ClientConfig, ClientError},
+    clock::{Clock, SystemClock},
     consent::Consent,
     flow::Layer,
     store::Role,
@@ -122,6 +123,12 @@ fn a_kill_in_the_middle_of_a_revocation_leaves_nothing_that_is_kept_or_sent() {
                 "{\"version\":1,\"consent\":\"denied\",\"denials\":1}\n",
             )
             .unwrap();
+            // Somebody had asked for an upload just before.
+            let request = directory.path().join("upload/w-ext/FLUSH");
+            fs::create_dir_all(request.parent().unwrap()).unwrap();
+            let now = SystemClock.wall().as_millisecond();
+            let asked = format!("{{\"version\":1,\"requested_ms\":{now},\"resumed\":0,\"reason\":\"test\"}}");
+            fs::write(request, asked).unwrap();
             let gone = |name: &Path| match step {
                 Step::DenialWritten => false,
                 Step::SomeRecordsDeleted => name.starts_with("flowlog") || name.starts_with("sessions"),

@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "each test file uses its part of the lab")]
 mod support;
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, time::Duration};
 
 use support::{
     COLLECTION, PHONE, ROUTER, addr,
@@ -19,7 +19,7 @@ use tuntrail::{
     flow::Layer,
     hook::{Connection, ConnectionCounter, Direction, Protocol},
     store::StoreError,
-    upload::UploadOutcome,
+    upload::{AutomaticPolicy, NetworkState, UploadOutcome, UploadPolicy},
 };
 use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
 
@@ -197,4 +197,44 @@ fn after_shutdown_every_call_says_so() {
     assert!(matches!(app.client.upload("test"), Err(ClientError::ShutDown)));
     assert!(matches!(app.client.set_consent(Consent::Granted), Err(ClientError::ShutDown)));
     assert!(matches!(app.client.counter(Layer::Virtual), Err(ClientError::ShutDown)));
+}
+
+#[test]
+fn an_upload_that_the_end_of_the_process_interrupts_goes_on_at_the_next_start() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    let (entered, patience) = (server.stats().faults, Duration::from_secs(60));
+    server.inject(Fault::Slow(patience), Times::ONCE).unwrap();
+    let ticket = app.client.upload("test").unwrap();
+    server.wait_for(|stats| stats.faults > entered, patience).unwrap();
+    app.client.shutdown();
+    assert_eq!(ticket.wait().outcome, UploadOutcome::Cancelled);
+    assert_eq!(bytes_at(&server), 0);
+
+    // Nobody asks again.
+    let _app = App::start(directory.path(), &server);
+    server.wait_for(|stats| stats.stored == 1, patience).unwrap();
+    assert_eq!(bytes_at(&server), 100);
+}
+
+#[test]
+fn automatic_uploads_send_what_is_recorded_when_the_rules_are_met() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut config = client_config(directory.path(), &server.base_url());
+    config.upload.policy = UploadPolicy::Automatic(AutomaticPolicy {
+        min_pending_bytes: 1,
+        settle: (Duration::ZERO, Duration::ZERO),
+        ..AutomaticPolicy::default()
+    });
+    let client = Client::start(config).unwrap();
+    let mut app = App::of(client);
+    app.record(1, 100);
+    app.client.flush().unwrap();
+    assert_eq!(server.stats().requests, 0, "nobody has said that there is a network");
+    let wifi = NetworkState { connected: true, id: 1, ..NetworkState::default() };
+    app.client.set_network_state(wifi).unwrap();
+    let patience = Duration::from_secs(60);
+    server.wait_for(|stats| stats.stored == 1, patience).unwrap();
+    assert_eq!(bytes_at(&server), 100);
 }

@@ -41,7 +41,8 @@ pub struct ClientConfig {
     pub private_id: Option<PrivateId>,
     /// A second log that the server copies every record to, for example one for all devices of an organisation.
     pub copy_id: Option<PrivateId>,
-    /// Where and how records are sent.
+    /// Where, how and when records are sent. Without a `request_directory` of its own, an upload that a kill interrupts is
+    /// noted below `directory`, and goes on at the next start.
     pub upload: UploadConfig,
     /// Our own log lines. The client writes them to files below `directory` while consent is granted, and deletes them with
     /// everything else. Default: none.
@@ -73,6 +74,12 @@ impl ClientConfig {
             diagnostics: None,
             clock: Arc::new(SystemClock),
         })
+    }
+
+    /// Where the request for an upload outlives the process.
+    pub(super) fn request_directory(&self) -> PathBuf {
+        let own = || self.directory.join("upload").join(format!("w-{}", self.role.as_str()));
+        self.upload.request_directory.clone().unwrap_or_else(own)
     }
 
     /// Where our own log is written.

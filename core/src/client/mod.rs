@@ -14,6 +14,7 @@ mod identity;
 mod recording;
 mod revocation;
 mod socket_stats;
+mod uploads;
 
 use std::{
     fmt,
@@ -23,13 +24,13 @@ use std::{
 use thiserror::Error;
 use tracing::{debug, info};
 
-use self::recording::Recording;
 pub use self::{
     config::{ClientConfig, Collections, SocketStats},
     export::ExportReport,
     recording::StoreStats,
     socket_stats::AtEnd,
 };
+use self::{recording::Recording, uploads::UploadState};
 use crate::{
     consent::Consent,
     diagnostics::{Diagnostics, DiagnosticsStats},
@@ -41,7 +42,7 @@ use crate::{
     sockstat::{SocketCounters, SocketStatsError, SocketStatsTotals},
     store::StoreError,
     tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
-    upload::{self, IdError, PublicId, UploadOptions, UploadTicket},
+    upload::{self, IdError, PublicId, TaskError, UploadStats},
 };
 
 /// Why the client could not start or do what it was asked to.
@@ -83,6 +84,9 @@ pub enum ClientError {
     /// The user has not agreed to recording, so there is nothing that could be sent.
     #[error("consent is {0:?}; records are kept and sent only with Consent::Granted")]
     NoConsent(Consent),
+    /// A result came for an upload task that nobody has now.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// [`Client::shutdown`] was called before.
     #[error("the client is shut down")]
     ShutDown,
@@ -102,6 +106,8 @@ pub struct ClientStats {
     pub store: Option<StoreStats>,
     /// The running tunnel, or the last one.
     pub tunnel: Option<TunnelStats>,
+    /// Uploads; `None` without consent.
+    pub uploads: Option<UploadStats>,
     /// Our own log lines, if the configuration has a log.
     pub diagnostics: Option<DiagnosticsStats>,
 }
@@ -128,6 +134,7 @@ struct State {
     network: (NetworkMap, Routes),
     exit_flows: ExitFlows,
     sockets: SocketCounters,
+    uploads: UploadState,
     observer: Option<Observer>,
     recording: Option<Recording>,
     tunnel: Option<Tunnel>,
@@ -150,6 +157,7 @@ impl Client {
                 network: (NetworkMap::default(), Routes::default()),
                 exit_flows,
                 sockets: SocketCounters::new(),
+                uploads: UploadState::default(),
                 observer: None,
                 recording: None,
                 tunnel: None,
@@ -279,26 +287,6 @@ impl Client {
         Ok(recording.flush_store()?)
     }
 
-    /// Closes the open window, puts everything recorded so far on disk, and sends it. `reason` goes to our own logs.
-    /// Returns when sending has begun; wait on the ticket for the report. A pass that runs already is joined.
-    ///
-    /// # Errors
-    /// Without consent, and when the client is shut down.
-    pub fn upload(&self, reason: &str) -> Result<UploadTicket, ClientError> {
-        self.upload_with(reason, UploadOptions::default())
-    }
-
-    /// As [`Self::upload`], with progress and other options.
-    ///
-    /// # Errors
-    /// As [`Self::upload`].
-    pub fn upload_with(&self, reason: &str, options: UploadOptions) -> Result<UploadTicket, ClientError> {
-        let state = self.lock()?;
-        let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
-        state.close_window(recording);
-        Ok(recording.upload(reason, options))
-    }
-
     /// The name of this device's log at the server, to be read out to support or to ask for its deletion. It gives no access.
     /// `None` without consent.
     #[must_use]
@@ -398,6 +386,7 @@ impl State {
             sockets: self.recording.as_ref().and_then(|recording| recording.sockets.totals()),
             store: self.recording.as_ref().map(Recording::store_stats),
             tunnel: self.tunnel.as_ref().map(Tunnel::stats).or_else(|| self.last_tunnel.clone()),
+            uploads: self.recording.as_ref().map(|recording| recording.uploader().stats()),
             diagnostics: None,
         }
     }

@@ -1,6 +1,6 @@
 //! What exists only under consent: the flow and session loggers, the store behind them, and the uploader behind that.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use tracing::debug;
@@ -13,14 +13,14 @@ use crate::{
     clock::SharedClock,
     flow::{
         ExitFlows, FlowCounter, FlowLogger, FlowStats, Layer, LifecycleConfig, RecordSink,
-        session::{SessionConfig, SessionLogger, SessionRecords, SessionStats},
+        session::{SessionLogger, SessionRecords, SessionStats},
     },
     netmap::{NetworkMap, Routes},
     sockstat::Label,
     store::{Store, StoreConfig, StoreError, StreamConfig, StreamHandle, StreamName, StreamStats},
     upload::{
-        Collection, Envelope, PrivateId, PublicId, UploadOptions, UploadStream, UploadTicket, Uploader,
-        encode_trusted_object,
+        Collection, Envelope, PrivateId, PublicId, UploadPolicy, UploadStream, Uploader,
+        encode_trusted_object, forget_request,
     },
 };
 
@@ -102,8 +102,10 @@ impl Recording {
                 None => stream,
             }
         };
+        let mut upload_config = config.upload.clone();
+        upload_config.request_directory = Some(config.request_directory());
         let uploader = Uploader::start(
-            config.upload.clone(),
+            upload_config,
             vec![
                 upload(&streams.windows, &config.collections.windows, &private_id, Label::NETLOG_LOGGER),
                 upload(&streams.flows, &config.collections.flows, &private_id, Label::LOGTAIL_LOGGER),
@@ -119,12 +121,20 @@ impl Recording {
             SharedClock::clone(&config.clock),
         )?;
         let uploader = Arc::new(uploader);
-        let sessions = config.sessions.as_ref().map(|sessions| start_sessions(config, sessions, &streams));
+        state.uploads.tell(&uploader);
+        let sink = Sinks {
+            uploader: (config.upload.policy != UploadPolicy::OnDemand).then(|| Arc::downgrade(&uploader)),
+        };
+        let sessions = config.sessions.as_ref().map(|sessions| {
+            let records =
+                SessionRecords::new(sink.boxed(&streams.sessions), SharedClock::clone(&config.clock));
+            SessionLogger::start(sessions.clone(), SharedClock::clone(&config.clock), Box::new(records))
+        });
         let sessions = sessions.transpose()?.map(Arc::new);
 
         let mut flow = config.flow;
         flow.exit_flows = state.exit_flows;
-        let flow_sink = flow.lifecycle.map(|_| StoreSink::boxed(&streams.flows));
+        let flow_sink = flow.lifecycle.map(|_| sink.boxed(&streams.flows));
         if sessions.is_some() {
             // Sessions are made of flows, whether or not these are recorded themselves.
             flow.lifecycle.get_or_insert_with(LifecycleConfig::default);
@@ -132,14 +142,14 @@ impl Recording {
         let logger = FlowLogger::start_with_flows(
             flow,
             SharedClock::clone(&config.clock),
-            StoreSink::boxed(&streams.windows),
+            sink.boxed(&streams.windows),
             flow_sink,
         )?;
         if let Some(sessions) = &sessions {
             let sessions = Arc::clone(sessions);
             logger.set_flow_observer(Some(Box::new(move |event| sessions.observe_flow(event))));
         }
-        let sockets = SocketRecording::new(&state.sockets, StoreSink::maker(&streams.sockets));
+        let sockets = SocketRecording::new(&state.sockets, sink.maker(&streams.sockets));
         let mut recording = Self { logger, sessions, sockets, uploader, streams, store, log_id };
         recording.set_network(state.network.0.clone(), state.network.1.clone());
         if let Some(observer) = &state.observer {
@@ -181,10 +191,6 @@ impl Recording {
         windows.flush().and(flows.flush()).and(sessions.flush()).and(sockets.flush())
     }
 
-    pub(super) fn upload(&self, reason: &str, options: UploadOptions) -> UploadTicket {
-        self.uploader.upload(reason, options)
-    }
-
     pub(super) fn flow_stats(&self) -> FlowStats {
         self.logger.stats()
     }
@@ -203,9 +209,8 @@ impl Recording {
         }
     }
 
-    /// For the end of socket statistics, which comes on a thread of theirs.
-    pub(super) fn uploader(&self) -> Arc<Uploader> {
-        Arc::clone(&self.uploader)
+    pub(super) const fn uploader(&self) -> &Arc<Uploader> {
+        &self.uploader
     }
 
     /// Names the log at the server.
@@ -243,11 +248,12 @@ impl Recording {
         stats.sessions = self.session_stats();
         stats.sockets = self.sockets.totals();
         stats.store = Some(self.store_stats());
+        stats.uploads = Some(self.uploader.stats());
         drop(self.uploader);
         flushed.and(self.store.shutdown())
     }
 
-    /// Breaks off a running upload.
+    /// Breaks off a running upload and forgets what was asked for.
     pub(super) fn cancel_upload(&self) {
         self.uploader.cancel();
     }
@@ -261,9 +267,11 @@ impl Recording {
     }
 
     /// Deletes what earlier runs recorded.
-    pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), StoreError> {
+    pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), ClientError> {
+        let forgotten = forget_request(&config.request_directory());
         let (store, _) = open_store(config)?;
-        store.destroy()
+        store.destroy()?;
+        Ok(forgotten?)
     }
 
     /// Flows end before the sessions that are made of them.
@@ -275,16 +283,6 @@ impl Recording {
             let _ = sessions.shutdown();
         }
     }
-}
-
-fn start_sessions(
-    config: &ClientConfig,
-    sessions: &SessionConfig,
-    streams: &Streams,
-) -> std::io::Result<SessionLogger> {
-    let clock = || SharedClock::clone(&config.clock);
-    let sink = SessionRecords::new(StoreSink::boxed(&streams.sessions), clock());
-    SessionLogger::start(sessions.clone(), clock(), Box::new(sink))
 }
 
 fn open_store(config: &ClientConfig) -> Result<(Store, Streams), StoreError> {
@@ -311,34 +309,47 @@ fn open_store(config: &ClientConfig) -> Result<(Store, Streams), StoreError> {
     Ok((store, streams))
 }
 
-/// Writes records to the store, each in the envelope that the server expects.
-struct StoreSink {
-    stream: StreamHandle,
-    entry: Vec<u8>,
+/// Makes the sinks of the loggers.
+struct Sinks {
+    /// Whom to tell of new records. Weak: a logger that ends late must not keep the uploader.
+    uploader: Option<Weak<Uploader>>,
 }
 
-impl StoreSink {
-    fn boxed(stream: &StreamHandle) -> Box<dyn RecordSink> {
-        Box::new(Self { stream: stream.clone(), entry: Vec::new() })
+impl Sinks {
+    fn boxed(&self, stream: &StreamHandle) -> Box<dyn RecordSink> {
+        Box::new(StoreSink { stream: stream.clone(), uploader: self.uploader.clone(), entry: Vec::new() })
     }
 
     /// For a logger that is started anew each time.
-    fn maker(stream: &StreamHandle) -> socket_stats::SinkMaker {
-        let stream = stream.clone();
+    fn maker(&self, stream: &StreamHandle) -> socket_stats::SinkMaker {
+        let (stream, uploader) = (stream.clone(), self.uploader.clone());
         Box::new(move || {
-            let mut sink = Self { stream: stream.clone(), entry: Vec::new() };
+            let mut sink =
+                StoreSink { stream: stream.clone(), uploader: uploader.clone(), entry: Vec::new() };
             Box::new(move |wall, json| sink.append(wall, json))
         })
     }
+}
+
+/// Writes records to the store, each in the envelope that the server expects.
+struct StoreSink {
+    stream: StreamHandle,
+    uploader: Option<Weak<Uploader>>,
+    entry: Vec<u8>,
 }
 
 impl RecordSink for StoreSink {
     fn append(&mut self, wall: Timestamp, json: &[u8]) {
         self.entry.clear();
         encode_trusted_object(json, &Envelope { client_time: Some(wall), ids: None }, &mut self.entry);
-        if let Err(error) = self.stream.append(&self.entry) {
+        match self.stream.append(&self.entry) {
+            Ok(_) => {
+                if let Some(uploader) = self.uploader.as_ref().and_then(Weak::upgrade) {
+                    uploader.note_pending(self.stream.name().as_str(), self.entry.len() as u64);
+                }
+            }
             // The store has counted it and will report it to the reader of the log.
-            debug!(%error, "record not kept");
+            Err(error) => debug!(%error, "record not kept"),
         }
     }
 }

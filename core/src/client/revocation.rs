@@ -80,7 +80,7 @@ impl Client {
         let mut decision = Decision::load(&self.config.directory, &self.config.role);
         let noted = decision.as_mut().map_or(Ok(()), Decision::deny);
         let deleted = match recording {
-            Some(recording) => recording.delete(),
+            Some(recording) => recording.delete().map_err(ClientError::from),
             None => Recording::delete_leftovers(&self.config),
         };
         let diagnostics = self.delete_diagnostics();

@@ -4,7 +4,7 @@
 //! has both when it was written and how much was left then: a step forward may end the recording early, and one back never
 //! makes it longer than what was left.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,7 @@ fn record_for(
     let mut bytes = serde_json::to_vec(&period).map_err(io::Error::from)?;
     bytes.push(b'\n');
     replace(&path(config), &bytes, Survive::Kill)?;
-    let (file, uploader) = (path(config), recording.uploader());
+    let (file, uploader) = (path(config), Arc::clone(recording.uploader()));
     let on_end = Box::new(move || {
         if let Err(error) = remove_if_present(&file) {
             // The next start sees that the time is over.

@@ -14,13 +14,14 @@
 //! control lock; every operation is one small file.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io,
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::files::{Survive, create_private_directory, read_small, remove_if_present, replace};
 
 const NAME: &str = "FLUSH";
 const TEMPORARY: &str = "FLUSH.tmp";
@@ -91,27 +92,14 @@ impl RequestFile {
         if json.len() as u64 > MAX_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the names of the streams are too long"));
         }
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.directory)?;
-        let temporary = self.directory.join(TEMPORARY);
-        // A leftover of a kill, perhaps with other rights.
-        remove(&temporary)?;
-        let written = create(&temporary).and_then(|mut file| file.write_all(&json));
-        let done = written.and_then(|()| fs::rename(&temporary, self.directory.join(NAME)));
-        if done.is_err() {
-            // Whatever remains of it is removed by the next one.
-            let _ = remove(&temporary);
-        }
-        done
+        create_private_directory(&self.directory)?;
+        replace(&self.directory.join(NAME), &json, Survive::Kill)
     }
 
     /// Forgets the request. One that isn't there is no error.
     pub(super) fn remove(&self) -> io::Result<()> {
-        let temporary = remove(&self.directory.join(TEMPORARY));
-        remove(&self.directory.join(NAME)).and(temporary)
+        let temporary = remove_if_present(&self.directory.join(TEMPORARY));
+        remove_if_present(&self.directory.join(NAME)).and(temporary)
     }
 
     /// The request that an earlier process left and that is to be carried on with, counted as carried on with once
@@ -144,14 +132,8 @@ impl RequestFile {
     }
 
     fn load(&self) -> io::Result<Option<SavedRequest>> {
-        let file = match open(&self.directory.join(NAME)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::new();
         // One byte more than allowed shows that there is more.
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        let Some(bytes) = read_small(&self.directory.join(NAME), MAX_BYTES + 1)? else { return Ok(None) };
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
         }
@@ -169,44 +151,10 @@ pub fn forget_request(directory: &Path) -> io::Result<()> {
     RequestFile::new(directory).remove()
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    private(&mut options).open(path)
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    private(&mut options).open(path)
-}
-
-/// Mode 0600 for a file that is created, and no link followed at the end of the path. A pipe in its place must not
-/// block the start.
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-
-    use rustix::fs::OFlags;
-
-    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    options.mode(0o600).custom_flags(flags.bits().cast_signed())
-}
-
-#[cfg(not(unix))]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use jiff::ToSpan;
 
     use super::*;
