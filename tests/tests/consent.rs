@@ -9,10 +9,11 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use support::{
-    COLLECTION,
+    COLLECTION, PATIENCE,
     app::{App, bytes_at},
     client_config, files,
 };
@@ -24,7 +25,7 @@ use tuntrail::{
     store::Role,
     upload::UploadOutcome,
 };
-use tuntrail_logserver::{Server, ServerConfig};
+use tuntrail_logserver::{Fault, Server, ServerConfig, Times};
 
 /// What a denial has to remove: every file but the one that says so.
 fn records_and_ids(directory: &Path) -> Vec<PathBuf> {
@@ -65,6 +66,27 @@ fn withdrawn_consent_deletes_everything_and_starts_over_under_a_new_name() {
     let names: HashSet<_> =
         server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.public_id).collect();
     assert_eq!(names.len(), 2);
+}
+
+#[test]
+fn consent_withdrawn_during_an_upload_breaks_it_off_and_nothing_of_it_is_sent_later() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    server.inject(Fault::Slow(Duration::from_secs(3_600)), Times::ONCE).unwrap();
+    let ticket = app.client.upload("test").unwrap();
+    server.wait_for(|stats| stats.faults == 1, PATIENCE).expect("the request is at the server");
+    app.client.set_consent(Consent::Denied).unwrap();
+    assert_eq!(records_and_ids(directory.path()), Vec::<PathBuf>::new());
+    assert_eq!(ticket.wait().outcome, UploadOutcome::Cancelled);
+    server.wait_for(|stats| stats.requests == 1, PATIENCE).expect("the server sees that the client has gone");
+    assert!(server.entries(COLLECTION).unwrap().is_empty());
+
+    app.client.shutdown();
+    let mut app = App::start(directory.path(), &server);
+    app.record(2, 200);
+    assert_eq!(app.upload().sent_records, 1);
+    assert_eq!((bytes_at(&server), server.stats().requests), (200, 2));
 }
 
 #[test]

@@ -84,6 +84,33 @@ fn a_lost_response_is_repeated_and_stored_once() {
 }
 
 #[test]
+fn a_record_that_the_server_refuses_for_ever_is_dropped_and_the_reader_of_the_log_hears_of_it() {
+    for (code, reason) in [(400, "rejected"), (413, "too_large"), (422, "rejected")] {
+        let (server, directory) =
+            (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+        let mut app = App::start(directory.path(), &server);
+        app.record(1, 100);
+        let refusal = Fault::Status { code, retry_after: None, body: "no".to_owned() };
+        server.inject(refusal, Times::ONCE).unwrap();
+        let report = app.upload();
+        assert_eq!(
+            (report.sent_records, report.dropped_records, report.remaining_records),
+            (0, 1, 0),
+            "{code}"
+        );
+        assert_eq!(report.rejection.unwrap().status, code);
+
+        app.client.shutdown();
+        let app = App::start(directory.path(), &server);
+        assert_eq!(app.upload().outcome, UploadOutcome::Complete, "{code}");
+        let payloads: Vec<_> =
+            server.entries(COLLECTION).unwrap().into_iter().map(|entry| entry.payload).collect();
+        let expected = format!(r#""reason":"{reason}","records":1,"#);
+        assert!(matches!(&payloads[..], [report] if report.contains(&expected)), "{code}: {payloads:?}");
+    }
+}
+
+#[test]
 fn an_answer_cut_after_its_status_counts() {
     let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
     let mut app = App::start(directory.path(), &server);

@@ -36,7 +36,7 @@ fn alone() -> MutexGuard<'static, ()> {
 #[test]
 fn two_tunnels_with_every_feature_on_do_not_run_without_traffic() {
     let _alone = alone();
-    let lab = Lab::start(None).unwrap();
+    let lab = Lab::start(None, true).unwrap();
     wait_for_rest(PATIENCE).unwrap();
     let before = threads().unwrap();
     let names: BTreeSet<_> = before.iter().map(|thread| thread.name.as_str()).collect();

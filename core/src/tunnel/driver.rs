@@ -4,13 +4,14 @@
 //! thread through a bounded channel and a wake-up. The thread sleeps until a packet, a command or the engine's
 //! next deadline, or for ever.
 //!
-//! The cost per packet is mostly that of system calls, so the thread collects what goes the same way: datagrams to one peer
-//! are sent as one, and received as one where the system joins them (UDP GSO and GRO on Linux and Android, USO and URO on Windows);
-//! a Linux TUN device can hand over and take many packets at once ([`Framing::VnetHdr`]). Buffers are made once: 0.8 MiB on Linux
-//! and Android, 0.3 MiB elsewhere, and up to 0.6 MiB more with such a device; what no packet touched takes no memory.
+//! The cost per packet is mostly that of system calls, so the thread collects what goes the same way: datagrams to one
+//! peer are sent as one, and received as one where the system joins them (UDP GSO and GRO on Linux and Android, USO on
+//! Windows); a Linux TUN device can hand over and take many packets at once ([`Framing::VnetHdr`]). Buffers are made
+//! once: 0.8 MiB on Linux and Android, 0.3 MiB elsewhere, and up to 0.6 MiB more with such a device; what no packet
+//! touched takes no memory.
 //!
-//! The MTU of the configuration is that of inner packets. WireGuard adds 60 bytes over IPv4 and 80 over IPv6; a datagram that is too large
-//! for the path is fragmented by the system, or, if that won't, dropped and counted
+//! The MTU of the configuration is that of inner packets. WireGuard adds 60 bytes over IPv4 and 80 over IPv6; a
+//! datagram that is too large for the path is fragmented by the system, or, if that won't, dropped and counted
 //! ([`IoCounts::send_too_large`](super::IoCounts::send_too_large)).
 
 mod batch;
@@ -24,6 +25,8 @@ mod resolve;
 mod run;
 mod socket;
 mod sockets;
+#[cfg(windows)]
+mod wintun;
 
 use std::{
     fmt, io,
@@ -39,6 +42,8 @@ use polling::Poller;
 
 #[cfg(unix)]
 pub use self::device::{FdDevice, Framing};
+#[cfg(windows)]
+pub use self::wintun::{WintunDevice, WintunError};
 pub use self::{
     device::TunDevice,
     queue::{PacketQueue, PacketQueueStats, QueueDevice, QueueError, packet_queue},

@@ -10,8 +10,7 @@
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use boringtun::noise::{
-    Packet, Tunn, TunnResult, errors::WireGuardError, handshake::parse_handshake_anon,
-    rate_limiter::RateLimiter,
+    Packet, Tunn, errors::WireGuardError, handshake::parse_handshake_anon, rate_limiter::RateLimiter,
 };
 use boringtun::x25519;
 
@@ -19,6 +18,7 @@ use super::{
     allowed_ips::AllowedIps,
     config::{Config, ConfigError, DEFAULT_MTU},
     key::PublicKey,
+    limiter::{HandshakeLimiter, Verdict},
     message::{self, Kind},
     peer::{Incoming, Io, OwnSide, Peer},
     stats::{CarriedCounts, DropCounts, EventCounts, IoCounts, TunnelStats},
@@ -35,9 +35,6 @@ const MAX_DATAGRAM: usize = 65_507;
 const MAX_INNER: usize = (MAX_DATAGRAM - message::TRANSPORT_OVERHEAD) / 16 * 16;
 /// Room for anything boringtun writes, rounded up.
 const BUFFER_LEN: usize = 1 << 16;
-/// Handshake messages per second that are answered without asking for a cookie first. Each costs up to 0.5 ms, so a
-/// flood takes at most a few per cent of a core.
-const HANDSHAKES_PER_SECOND: u64 = 50;
 
 /// Where an engine's output goes.
 pub trait Sink {
@@ -85,7 +82,7 @@ pub struct Engine {
     armed: Vec<Option<Instant>>,
     private_key: x25519::StaticSecret,
     public_key: x25519::PublicKey,
-    limiter: RateLimiter,
+    limiter: HandshakeLimiter,
     virtual_counter: Option<Box<dyn ConnectionCounter>>,
     physical_counter: Option<Box<dyn ConnectionCounter>>,
     /// The path that the virtual counter was told last: a peer, and how often that had moved.
@@ -128,7 +125,7 @@ impl Engine {
             allowed_ips: AllowedIps::default(),
             deadlines: Deadlines::new(),
             armed: vec![None; config.peers.len()],
-            limiter: RateLimiter::new(&public_key, HANDSHAKES_PER_SECOND),
+            limiter: HandshakeLimiter::new(&public_key),
             private_key,
             public_key,
             virtual_counter: None,
@@ -192,8 +189,8 @@ impl Engine {
         self.handle_datagram_at(now, None, from, datagram, sink);
     }
 
-    /// [`Self::handle_datagram`] where it is known which of our addresses the datagram came to: counters are told of it as the
-    /// local end of the path.
+    /// [`Self::handle_datagram`] where it is known which of our addresses the datagram came to: counters are told of it
+    /// as the local end of the path.
     pub fn handle_datagram_at(
         &mut self,
         now: Instant,
@@ -209,11 +206,11 @@ impl Engine {
         let owner = match message::checked_kind(datagram) {
             Kind::Transport | Kind::CookieReply => self.peer_by_index(message::receiver(datagram)),
             Kind::Response => match self.peer_by_index(message::response_receiver(datagram)) {
-                Some(_) if !self.admit(from, datagram, sink) => return,
+                Some(_) if !self.admit(now, from, datagram, sink) => return,
                 owner => owner,
             },
             Kind::Initiation => {
-                if !self.admit(from, datagram, sink) {
+                if !self.admit(now, from, datagram, sink) {
                     return;
                 }
                 match self.initiator(datagram) {
@@ -277,22 +274,18 @@ impl Engine {
         self.rearm(index);
     }
 
-    /// Whether a handshake message has our MAC and needn't show a cookie first. Sends the cookie if it must.
-    fn admit(&mut self, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) -> bool {
-        self.limiter.reset_count();
-        match self.limiter.verify_packet(Some(from.ip()), datagram, &mut self.output) {
-            Ok(_) => true,
-            Err(TunnResult::WriteToNetwork(cookie)) => {
+    /// Whether to handle a handshake message. Sends the cookie if it must show one first.
+    fn admit(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) -> bool {
+        match self.limiter.judge(now, from, datagram, &mut self.output) {
+            Verdict::Admit => return true,
+            Verdict::Prove(cookie) => {
                 self.events.cookies_sent += 1;
                 sink.send(from, cookie);
-                false
             }
-            Err(TunnResult::Err(error)) => {
-                self.drops.count(&error);
-                false
-            }
-            Err(_) => false,
+            Verdict::TooMany => self.drops.too_many_handshakes += 1,
+            Verdict::Refuse(error) => self.drops.count(&error),
         }
+        false
     }
 
     /// The peer that an initiation is from, as far as its static key says.

@@ -6,12 +6,18 @@
 //!
 //! Every inner packet and every datagram is reported to the counters of [`crate::hook`]; what they do with it is
 //! none of the tunnel's business. The tunnel never writes to disk and never resolves names on its own thread.
+//!
+//! # What boringtun decides
+//! A datagram is refused as a replay if it is more than 1,024 behind the newest of its session (Linux: 8,192). A path
+//! would have to reorder by more than a dozen full batches of segmentation offload to get there; what is refused is in
+//! [`DropCounts::replayed`]. Timers, handshake limits, padding and the choice of session indexes are tuntrail's own.
 
 mod allowed_ips;
 mod config;
 mod driver;
 mod engine;
 mod key;
+mod limiter;
 mod message;
 mod peer;
 mod stats;
@@ -23,6 +29,8 @@ pub use driver::{
     LocalAddrs, PacketQueue, PacketQueueStats, Protect, QueueDevice, QueueError, Resolver, SocketHandle,
     TunDevice, Tunnel, TunnelError, TunnelOptions, packet_queue,
 };
+#[cfg(windows)]
+pub use driver::{WintunDevice, WintunError};
 pub use engine::{CountedDevice, Engine, EngineError, Sink};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use stats::{CarriedCounts, DropCounts, EventCounts, IoCounts, PeerStats, TunnelStats};

@@ -1,7 +1,8 @@
 //! One peer: a boringtun session machine, the timers that drive it, the packets that wait for it, and its endpoint.
 //!
 //! Owned by the engine and called on its thread. boringtun encrypts and decrypts; when to shake hands and to send
-//! keepalives is decided by [`timers`]. Boringtun is told the time ("pumped") only when something happens anyway.
+//! keepalives is decided by [`timers`]. boringtun is told the time ("pumped") before handshake messages, and when an
+//! attempt, a session or the keys must end.
 
 mod timers;
 
@@ -182,7 +183,7 @@ impl Peer {
 
     /// Encrypts and sends an inner packet, or keeps it until a handshake is done.
     pub(super) fn send_packet<S: Sink>(&mut self, now: Instant, packet: &[u8], io: &mut Io<'_, S>) {
-        if self.timers.is_stale_for_data(now) {
+        if self.timers.must_reject(now) {
             self.pump(now, io);
         }
         if self.timers.can_send(now) {
@@ -206,8 +207,8 @@ impl Peer {
     ) -> Incoming {
         let kind = message::kind(datagram);
         let is_stale = match kind {
-            message::Kind::Transport => self.timers.is_stale_for_data(now),
-            _ => self.timers.is_stale_for_handshake(now),
+            message::Kind::Transport => self.timers.must_reject(now),
+            _ => self.timers.is_stale(now),
         };
         if is_stale {
             self.pump(now, io);
@@ -302,7 +303,9 @@ impl Peer {
 
     /// Does what is due.
     pub(super) fn handle_deadline<S: Sink>(&mut self, now: Instant, io: &mut Io<'_, S>) {
-        self.pump(now, io);
+        if self.timers.must_pump(now) {
+            self.pump(now, io);
+        }
         match self.timers.take_attempt(now) {
             Unanswered::Wait => {}
             Unanswered::Initiate => self.initiate(now, io),
@@ -367,6 +370,16 @@ impl Peer {
     fn initiate<S: Sink>(&mut self, now: Instant, io: &mut Io<'_, S>) {
         if !self.has_endpoint() {
             return;
+        }
+        // boringtun stamps the attempt with the time it was told last, and would give it up as much too early.
+        if self.timers.is_stale(now) {
+            let before = self.timers.attempt_index();
+            self.pump(now, io);
+            let after = self.timers.attempt_index();
+            if after.is_some() && after != before {
+                // It has started one itself.
+                return;
+            }
         }
         if let TunnResult::WriteToNetwork(datagram) = self.tunn.format_handshake_initiation(io.output, true) {
             let length = datagram.len();

@@ -66,7 +66,7 @@ pub struct EventCounts {
     pub sessions: u64,
     /// Handshakes given up after 90 s without an answer.
     pub gave_up: u64,
-    /// Cookies sent because of too many handshake messages.
+    /// Cookies sent instead of handling a handshake message, because there were too many.
     pub cookies_sent: u64,
     /// Cookies received.
     pub cookies_received: u64,
@@ -91,6 +91,9 @@ pub struct DropCounts {
     pub malformed: u64,
     /// For a session or from a key that no peer has.
     pub unknown_peer: u64,
+    /// A handshake message too many from a source that has shown its cookie. (Without one it gets a cookie:
+    /// [`EventCounts::cookies_sent`].)
+    pub too_many_handshakes: u64,
     /// Failed authentication.
     pub invalid: u64,
     /// Replayed, or so late that it can't be told from a replay.

@@ -50,6 +50,7 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) ticket: Arc<Ticket>,
+    pub(super) streams: Vec<usize>,
     pub(super) cause: Cause,
 }
 
@@ -78,12 +79,18 @@ impl Control {
         Arc::clone(&queued.ticket)
     }
 
+    /// Somebody asked for this stream and has no answer yet.
+    pub(super) fn is_wanted(&self, stream: usize) -> bool {
+        let queued = self.queued.iter().map(|queued| (queued.cause, &queued.streams));
+        let running = self.running.iter().map(|running| (running.cause, &running.streams));
+        queued.chain(running).any(|(cause, streams)| cause == Cause::Asked && streams.contains(&stream))
+    }
+
     /// Forgets the saved request, unless it is that of a pass that runs or waits.
     pub(super) fn forget_unless_wanted(&self) {
-        let wants = |cause: &Cause| *cause == Cause::Asked;
-        let queued = self.queued.as_ref().is_some_and(|queued| wants(&queued.cause));
-        let running = self.running.as_ref().is_some_and(|running| wants(&running.cause));
-        if !queued && !running {
+        let queued = self.queued.as_ref().map(|queued| queued.cause);
+        let running = self.running.as_ref().map(|running| running.cause);
+        if !queued.into_iter().chain(running).any(|cause| cause == Cause::Asked) {
             self.forget();
         }
     }

@@ -9,10 +9,11 @@ use tokio::runtime::{self, Runtime};
 
 use super::{
     config::UploadConfig,
+    engine::{Step, Turn},
     http::Line,
     report::UploadEvent,
     rules::UploadPolicy,
-    shared::{Shared, Step, Turn},
+    shared::Shared,
 };
 
 /// Runs until the uploader is dropped.

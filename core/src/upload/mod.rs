@@ -28,6 +28,7 @@ mod body;
 mod config;
 mod control;
 mod driver;
+mod engine;
 mod entry;
 mod http;
 mod id;

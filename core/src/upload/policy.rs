@@ -206,8 +206,12 @@ impl Policy {
         self.power = power;
     }
 
-    /// Whether network and power allow automatic passes; one that runs must end when they don't.
-    pub(super) fn is_allowed(&self) -> bool {
+    /// Whether a pass that was decided on with this limit may go on with the present network and power.
+    pub(super) fn is_allowed_with(&self, wire_limit: Option<u64>) -> bool {
+        self.is_allowed() && (wire_limit.is_some() || !self.network.metered)
+    }
+
+    fn is_allowed(&self) -> bool {
         self.rules.as_ref().is_some_and(|rules| rules.allows(&self.network, &self.power))
     }
 

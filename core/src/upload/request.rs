@@ -156,6 +156,7 @@ mod tests {
     use std::fs;
 
     use jiff::ToSpan;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -228,6 +229,19 @@ mod tests {
         }
         fs::write(place.path(), good).unwrap();
         assert!(place.file.resume(place.now).is_some());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_content_is_carried_on_with_but_our_own(content in prop::collection::vec(any::<u8>(), 0..300)) {
+            let place = Place::new();
+            place.file.save(&place.request()).unwrap();
+            fs::write(place.path(), content).unwrap();
+            prop_assert_eq!(place.file.resume(place.now), None);
+            prop_assert!(!place.path().exists());
+        }
     }
 
     #[test]

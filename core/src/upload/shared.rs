@@ -3,7 +3,7 @@
 //! There is one pass at a time, whoever drives it. Three parties meet here: those who ask (any thread), the driver
 //! (the upload thread, or the host's that asks for tasks), and the host that tells events. Two locks, taken in this order:
 //!
-//! - `engine`: the pass. Held while a segment is read or the store is waited for, only by the driver, and by who
+//! - `engine`: the pass ([`super::engine`]). Held while a segment is read or the store is waited for, only by the driver, and by who
 //!   cancels a pass that the host drives.
 //! - `control`: everything else. Held for moments, and for one small file when a request is saved or forgotten.
 //!
@@ -24,29 +24,24 @@
 //! | rejected, unauthorised | removed: the server's word is final, and who asked has it |
 //! | unreachable, retry later, store failed, setup failed | kept: the next start tries again |
 //!
-//! While another request waits, the file is that one's.
+//! While another request waits, the file stays. It names all streams of which something is wanted.
 
 use std::{
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
-
 use super::{
     alarm::Alarm,
-    config::{Transport, UploadConfig},
+    config::UploadConfig,
     control::{Cause, Control, Request, Running},
-    http::{Answer, Outgoing},
-    pass::{At, Env, Next, Pass, pending_records},
-    policy::{Block, Choice, PassEnd, Policy},
+    engine::Engine,
+    policy::{Block, Policy},
     report::{
-        BlockReason, BlockedStream, UploadEvent, UploadOutcome, UploadProgress, UploadReport, UploadState,
-        UploadStats,
+        BlockReason, BlockedStream, UploadEvent, UploadOutcome, UploadReport, UploadState, UploadStats,
     },
     request::{RequestFile, SavedRequest},
     rules::UploadPolicy,
-    task::TaskError,
     ticket::Ticket,
     uploader::{UploadOptions, UploadStream},
 };
@@ -58,48 +53,11 @@ pub(super) struct Shared {
     pub(super) config: UploadConfig,
     pub(super) streams: Vec<UploadStream>,
     pub(super) clock: SharedClock,
-    alarm: Box<dyn Alarm>,
+    pub(super) alarm: Box<dyn Alarm>,
     control: Mutex<Control>,
-    wake: Condvar,
-    engine: Mutex<Engine>,
+    pub(super) wake: Condvar,
+    pub(super) engine: Mutex<Engine>,
     listener: Mutex<Option<Listener>>,
-}
-
-#[derive(Debug, Default)]
-struct Engine {
-    current: Option<Current>,
-    /// The number of the last task.
-    last_task: u64,
-}
-
-#[derive(Debug)]
-struct Current {
-    request: Request,
-    pass: Pass,
-    /// The request that is under way.
-    task: Option<u64>,
-}
-
-/// What the driver does next.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Send this, and [tell](Shared::complete) what came of it. Becomes void when `cancelled` becomes true.
-    Send { task: u64, outgoing: Arc<Outgoing>, cancelled: watch::Receiver<bool> },
-    /// Come again then.
-    Wait(Instant),
-    /// There is nothing to do.
-    Idle,
-}
-
-/// What the upload thread does next.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Drive a pass.
-    Drive,
-    /// Tell the host that there is work.
-    CallHost,
-    /// End.
-    End,
 }
 
 impl Shared {
@@ -117,16 +75,15 @@ impl Shared {
         let file = config.request_directory.as_deref().map(RequestFile::new);
         let saved = file.as_ref().and_then(|file| file.resume(clock.wall()));
         let queued = saved.and_then(|saved| {
-            let wanted = saved.streams.as_deref();
-            let known = |name: &String| streams.iter().position(|stream| stream.source.name() == name);
-            // A stream that is not configured any more has nothing to send.
-            let streams: Vec<_> = match wanted {
-                None => (0..streams.len()).collect(),
-                Some(names) => names.iter().filter_map(known).collect(),
-            };
+            let streams = positions(&streams, saved.streams.as_deref());
+            if streams.is_empty() {
+                // They are not configured any more, so there is nothing to send.
+                let removed = file.as_ref().map(RequestFile::remove);
+                tracing::info!(reason = saved.reason, ?removed, "an upload of the last run is dropped");
+                return None;
+            }
             tracing::info!(reason = saved.reason, "an upload of the last run is carried on with");
-            let request = Request { ticket: Ticket::new(None), streams, cause: Cause::Asked, before: None };
-            (!request.streams.is_empty()).then_some(request)
+            Some(Request { ticket: Ticket::new(None), streams, cause: Cause::Asked, before: None })
         });
         let call_host = queued.is_some();
         let control = Control {
@@ -155,10 +112,12 @@ impl Shared {
     /// Queues a request, or joins the one that is queued. Returns the ticket of its pass.
     pub(super) fn ask(&self, reason: &str, options: UploadOptions) -> Arc<Ticket> {
         let UploadOptions { streams, progress } = options;
-        let wanted = match self.positions(streams.as_deref()) {
-            Ok(wanted) => wanted,
-            Err(error) => return failed_ticket(error),
-        };
+        let is_known =
+            |name: &&String| self.streams.iter().any(|stream| stream.source.name() == name.as_str());
+        if let Some(name) = streams.iter().flatten().find(|name| !is_known(name)) {
+            return failed_ticket(format!("there is no stream {name:?}"));
+        }
+        let wanted = positions(&self.streams, streams.as_deref());
         let mut control = self.control();
         if control.dead || control.stop {
             return failed_ticket("the upload thread has ended".to_owned());
@@ -172,24 +131,20 @@ impl Shared {
         ticket
     }
 
-    /// Writes the queued request down.
+    /// Writes down what is asked for and not finished.
     fn save(&self, control: &Control, reason: &str) {
-        let (Some(file), Some(queued)) = (&control.file, &control.queued) else { return };
-        let all = queued.streams.len() == self.streams.len();
-        let names = queued.streams.iter().filter_map(|&index| self.streams.get(index));
-        let names = (!all).then(|| names.map(|stream| stream.source.name().to_owned()).collect());
+        let Some(file) = &control.file else { return };
+        let names: Vec<_> = self
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| control.is_wanted(*index))
+            .map(|(_, stream)| stream.source.name().to_owned())
+            .collect();
+        let names = (names.len() < self.streams.len()).then_some(names);
         if let Err(error) = file.save(&SavedRequest::new(reason, names, self.clock.wall())) {
             tracing::warn!(%error, "the upload request is not saved: a kill would end it");
         }
-    }
-
-    fn positions(&self, wanted: Option<&[String]>) -> Result<Vec<usize>, String> {
-        let Some(wanted) = wanted else { return Ok((0..self.streams.len()).collect()) };
-        let find = |name: &String| {
-            let position = self.streams.iter().position(|stream| stream.source.name() == name);
-            position.ok_or_else(|| format!("there is no stream {name:?}"))
-        };
-        wanted.iter().map(find).collect()
     }
 
     /// Ends the pass of this ticket, whether it runs or is queued.
@@ -252,8 +207,12 @@ impl Shared {
         if let Some(current) = current {
             self.finish(current, Some(outcome.clone()));
         }
-        if let Some(queued) = queued {
-            queued.ticket.complete(UploadReport::empty(outcome));
+        // One that failed before it had begun properly.
+        let running = self.control().running.take();
+        for ticket in
+            running.map(|running| running.ticket).into_iter().chain(queued.map(|queued| queued.ticket))
+        {
+            ticket.complete(UploadReport::empty(outcome.clone()));
         }
     }
 
@@ -267,19 +226,28 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Tells of a change of network or power. An automatic pass that is not allowed any more ends. A pass that waits
-    /// looks at the clock: after a suspend, its wait may be over.
+    /// Tells of a change of network or power. An automatic pass that was decided on under other circumstances ends: it may
+    /// be due again at once, under the present ones. A pass that waits looks at the clock: after a suspend, its wait may be
+    /// over.
     pub(super) fn tell_change(&self, tell: impl FnOnce(&mut Policy, Instant)) {
         self.tell_policy(tell);
-        let control = self.control();
-        let Some(Running { ticket, cause }) = &control.running else { return };
-        let forbidden = *cause != Cause::Asked && !control.policy.is_allowed();
-        if forbidden {
-            ticket.cancel();
+        let mut control = self.control();
+        // Nobody has its ticket.
+        let undecided = control.queued.take_if(|queued| queued.cause != Cause::Asked).is_some();
+        let ends = match &control.running {
+            Some(Running { ticket, cause: Cause::Automatic { wire_limit }, .. })
+                if !control.policy.is_allowed_with(*wire_limit) =>
+            {
+                ticket.cancel();
+                true
+            }
+            _ => false,
+        };
+        if undecided || control.running.is_some() {
+            self.wake.notify_all();
         }
-        self.wake.notify_all();
         drop(control);
-        if forbidden {
+        if ends {
             self.end_cancelled();
         }
     }
@@ -332,225 +300,7 @@ impl Shared {
         }
     }
 
-    /// Sleeps until the upload thread has something to do.
-    pub(super) fn next_turn(&self) -> Turn {
-        let built_in = self.config.transport == Transport::BuiltIn;
-        let mut control = self.control();
-        loop {
-            if control.stop {
-                return Turn::End;
-            }
-            let now = self.clock.now();
-            let free = control.queued.is_none() && control.running.is_none();
-            if free
-                && !control.paused
-                && let Some(Choice { streams, wire_limit }) = control.policy.handle_deadline(now)
-            {
-                control.queue(Cause::Automatic { wire_limit }, streams, None);
-                control.call_host = true;
-            }
-            let work = control.queued.is_some() || control.running.is_some();
-            let cancelled = control.running.as_ref().is_some_and(|running| running.ticket.is_cancelled());
-            if built_in && (cancelled || work && !control.paused) {
-                return Turn::Drive;
-            }
-            if std::mem::take(&mut control.call_host) && work && !built_in && !control.paused {
-                return Turn::CallHost;
-            }
-            let until = if work || control.paused { None } else { control.policy.next_deadline() };
-            control = self.sleep(control, now, until);
-        }
-    }
-
-    /// Sleeps until then, or until the pass is cancelled, paused or to end.
-    pub(super) fn sleep_until(&self, until: Instant) {
-        let mut control = self.control();
-        loop {
-            let now = self.clock.now();
-            let cancelled = control.running.as_ref().is_none_or(|running| running.ticket.is_cancelled());
-            if now >= until || cancelled || control.paused || control.stop {
-                return;
-            }
-            control = self.sleep(control, now, Some(until));
-        }
-    }
-
-    fn sleep<'g>(
-        &self,
-        control: MutexGuard<'g, Control>,
-        now: Instant,
-        until: Option<Instant>,
-    ) -> MutexGuard<'g, Control> {
-        let timeout = until.map(|until| until.saturating_duration_since(now));
-        self.alarm.wait(&self.wake, control, timeout)
-    }
-
-    /// What the driver does next. Begins the queued pass if none runs, and ends the one that is done.
-    pub(super) fn step(&self) -> Step {
-        loop {
-            let mut engine = lock(&self.engine);
-            if engine.current.is_none() {
-                engine.current = self.begin();
-            }
-            let Engine { current: Some(current), last_task } = &mut *engine else { return Step::Idle };
-            let over = if current.request.ticket.is_cancelled() {
-                Some(UploadOutcome::Cancelled)
-            } else if self.control().paused {
-                return Step::Idle;
-            } else {
-                match current.pass.next(&self.env(), self.clock.now()) {
-                    Next::Send(outgoing) => {
-                        let task = *current.task.get_or_insert_with(|| {
-                            *last_task += 1;
-                            *last_task
-                        });
-                        let cancelled = current.request.ticket.cancelled();
-                        return Step::Send { task, outgoing, cancelled };
-                    }
-                    Next::Wait(until) => return Step::Wait(until),
-                    Next::Done => None,
-                }
-            };
-            let ended = engine.current.take();
-            drop(engine);
-            if let Some(ended) = ended {
-                self.finish(ended, over);
-            }
-        }
-    }
-
-    /// What came of a request.
-    pub(super) fn complete(&self, task: u64, answer: Answer) -> Result<(), TaskError> {
-        let mut engine = lock(&self.engine);
-        let under_way = engine.current.as_mut().filter(|current| current.task == Some(task));
-        let current = under_way.ok_or(TaskError::NotUnderWay { id: task })?;
-        current.task = None;
-        let at = At { now: self.clock.now(), wall: self.clock.wall(), random: random() };
-        let progress = current.pass.answer(&self.env(), answer, at);
-        let ticket = Arc::clone(&current.request.ticket);
-        let before = current.request.before.as_ref().map_or((0, 0), |r| (r.sent_records, r.sent_bytes));
-        let ended = engine.current.take_if(|current| current.pass.is_ended());
-        drop(engine);
-        if let Some(progress) = progress {
-            self.tell_progress(&ticket, before, progress);
-        }
-        if let Some(ended) = ended {
-            self.finish(ended, None);
-        }
-        Ok(())
-    }
-
-    /// The pass that runs can't be driven.
-    pub(super) fn fail(&self, error: String) {
-        let current = lock(&self.engine).current.take();
-        if let Some(current) = current {
-            self.finish(current, Some(UploadOutcome::SetupFailed { error }));
-        }
-    }
-
-    fn env(&self) -> Env<'_> {
-        Env { config: &self.config, streams: &self.streams }
-    }
-
-    /// Makes the queued request the running one. Waits for the store.
-    fn begin(&self) -> Option<Current> {
-        let request = {
-            let mut control = self.control();
-            if control.paused || control.stop || control.running.is_some() {
-                return None;
-            }
-            let request = control.queued.take()?;
-            let automatic = request.cause != Cause::Asked;
-            control.policy.begin(&request.streams, automatic);
-            control.running = Some(Running { ticket: Arc::clone(&request.ticket), cause: request.cause });
-            request
-        };
-        let wire_limit = if let Cause::Automatic { wire_limit } = request.cause { wire_limit } else { None };
-        let pass = Pass::begin(&self.env(), &request.streams, wire_limit);
-        Some(Current { request, pass, task: None })
-    }
-
-    /// A pass is over: everybody who waits for it hears of it, and perhaps those who wait for the next.
-    fn finish(&self, current: Current, outcome: Option<UploadOutcome>) {
-        let Current { request, pass, task } = current;
-        let ended = pass.end(outcome, task.is_some());
-        let report = match &request.before {
-            Some(before) => before.followed_by(&ended.report),
-            None => ended.report.clone(),
-        };
-        let outcome = &ended.report.outcome;
-        tracing::info!(
-            ?outcome,
-            sent = report.sent_records,
-            remaining = report.remaining_records,
-            dropped = report.dropped_records,
-            "upload ended"
-        );
-        let automatic = request.cause != Cause::Asked;
-        let end = PassEnd {
-            outcome,
-            automatic,
-            streams: &ended.streams,
-            refused: &ended.refused,
-            wire_bytes: ended.wire_bytes,
-            random: random(),
-        };
-        let sharer = {
-            let mut control = self.control();
-            control.running = None;
-            control.policy.end(&end, self.clock.now());
-            control.count(&ended.report, ended.wire_bytes);
-            let sharer = control.queued.take_if(|_| outcome.concerns_everybody());
-            if let Some(queued) = &mut control.queued {
-                queued.before = Some(report.clone());
-                // The host may have gone for good after the last task.
-                control.call_host = true;
-                self.wake.notify_all();
-            }
-            let kept = outcome.is_failure_in_passing()
-                || (*outcome == UploadOutcome::Cancelled && control.stop)
-                // What somebody else asked for before is not done by a part of it.
-                || (automatic && !(outcome.reached_server() && ended.streams.len() == self.streams.len()));
-            if !kept {
-                control.forget_unless_wanted();
-            }
-            sharer
-        };
-        request.ticket.complete(report.clone());
-        if let Some(sharer) = sharer {
-            let remaining_records = pending_records(&self.env(), &sharer.streams);
-            sharer.ticket.complete(UploadReport { remaining_records, ..report.clone() });
-        }
-        self.tell(UploadEvent::Ended(report));
-    }
-
-    /// Ends a cancelled pass that the host drives, who may never ask again. The upload thread ends its own, when the
-    /// request under way is broken off.
-    fn end_cancelled(&self) {
-        if self.config.transport == Transport::BuiltIn {
-            return;
-        }
-        let current = lock(&self.engine).current.take_if(|current| current.request.ticket.is_cancelled());
-        if let Some(current) = current {
-            self.finish(current, Some(UploadOutcome::Cancelled));
-        }
-    }
-
-    fn tell_progress(&self, ticket: &Ticket, before: (u64, u64), progress: UploadProgress) {
-        let progress = UploadProgress {
-            sent_records: before.0 + progress.sent_records,
-            total_records: before.0 + progress.total_records,
-            sent_bytes: before.1 + progress.sent_bytes,
-            ..progress
-        };
-        ticket.tell(&progress);
-        let next = self.control().queued.as_ref().map(|queued| Arc::clone(&queued.ticket));
-        if let Some(next) = next {
-            next.tell(&progress);
-        }
-    }
-
-    fn control(&self) -> MutexGuard<'_, Control> {
+    pub(super) fn control(&self) -> MutexGuard<'_, Control> {
         lock(&self.control)
     }
 
@@ -572,6 +322,14 @@ fn failed_ticket(error: String) -> Arc<Ticket> {
     let ticket = Ticket::new(None);
     ticket.complete(UploadReport::empty(UploadOutcome::SetupFailed { error }));
     ticket
+}
+
+/// The positions of the streams of these names; of all without names.
+fn positions(streams: &[UploadStream], names: Option<&[String]>) -> Vec<usize> {
+    let is_wanted = |stream: &UploadStream| {
+        names.is_none_or(|names| names.iter().any(|name| name == stream.source.name()))
+    };
+    streams.iter().enumerate().filter(|(_, stream)| is_wanted(stream)).map(|(index, _)| index).collect()
 }
 
 /// Uniformly distributed. Without a random number the longest wait is the safe one.

@@ -9,10 +9,11 @@ use super::{
     alarm::{Alarm, RealAlarm},
     config::{Collection, UploadConfig},
     driver,
+    engine::Step,
     id::PrivateId,
     report::{UploadEvent, UploadStats},
     rules::{NetworkState, PowerState, UploadPolicy},
-    shared::{Shared, Step, random},
+    shared::{Shared, random},
     source::SegmentSource,
     task::{Task, TaskError, TaskResult, UploadTask},
     ticket::{ProgressListener, UploadTicket},
@@ -166,7 +167,7 @@ impl Uploader {
     }
 
     /// Tells that a record of `bytes` was appended to the stream of this name. Cheap, and nothing at all on demand; for
-    /// any thread but that of packets.
+    /// any thread but that of packets. A name that no stream has is ignored.
     pub fn note_pending(&self, stream: &str, bytes: u64) {
         if self.shared.config.policy == UploadPolicy::OnDemand {
             return;

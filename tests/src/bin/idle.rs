@@ -21,6 +21,9 @@ struct Arguments {
     /// keepalive.
     #[arg(long, value_enum, default_value_t = After::Wipe)]
     after: After,
+    /// Record nothing: the tunnel alone.
+    #[arg(long)]
+    tunnel_only: bool,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
             After::Wipe => idle::After::Wipe,
             After::Keepalive => idle::After::Keepalive,
         },
+        records: !arguments.tunnel_only,
         measured: Duration::from_secs(arguments.seconds),
     };
     let report = match idle::run(plan, |text| eprintln!("{text}")) {

@@ -180,6 +180,7 @@ fn dropped(stats: &TunnelStats) -> u64 {
     let drops = &stats.drops;
     drops.malformed
         + drops.unknown_peer
+        + drops.too_many_handshakes
         + drops.invalid
         + drops.replayed
         + drops.no_session

@@ -46,11 +46,13 @@ pub struct Node {
 }
 
 impl Lab {
-    /// Starts both. With `keepalive`, the phone sends one every so many seconds.
+    /// Starts both. With `keepalive`, the phone sends one every so many seconds. Without `records` there is no consent, so
+    /// there are only the tunnels.
     ///
     /// # Errors
     /// [`IdleError::Setup`], [`IdleError::Proc`].
-    pub fn start(keepalive: Option<u16>) -> Result<Self, IdleError> {
+    pub fn start(keepalive: Option<u16>, records: bool) -> Result<Self, IdleError> {
+        let consent = if records { Consent::Granted } else { Consent::Unknown };
         let clock: SharedClock = std::sync::Arc::new(SystemClock);
         let key = || PrivateKey::generate().map_err(setup);
         let (phone_key, router_key) = (key()?, key()?);
@@ -58,7 +60,7 @@ impl Lab {
         peer.allowed_ips = vec![std::net::IpAddr::V4(PHONE).into()];
         let mut config = Config::new(router_key.clone());
         config.peers.push(peer);
-        let router = Node::start("router", config, &clock, (2, ROUTER), (1, PHONE))?;
+        let router = Node::start("router", config, &clock, consent, (2, ROUTER), (1, PHONE))?;
 
         let mut peer = PeerConfig::new(router_key.public_key());
         peer.allowed_ips = vec![std::net::IpAddr::V4(ROUTER).into()];
@@ -67,7 +69,7 @@ impl Lab {
         peer.endpoint = address.map(Endpoint::Address);
         let mut config = Config::new(phone_key);
         config.peers.push(peer);
-        let phone = Node::start("phone", config, &clock, (1, PHONE), (2, ROUTER))?;
+        let phone = Node::start("phone", config, &clock, consent, (1, PHONE), (2, ROUTER))?;
         Ok(Self { phone, router })
     }
 
@@ -153,13 +155,15 @@ impl Node {
         name: &'static str,
         mut tunnel: Config,
         clock: &SharedClock,
+        consent: Consent,
         own: (i64, Ipv4Addr),
         peer: (i64, Ipv4Addr),
     ) -> Result<Self, IdleError> {
         let before = all_ids()?;
         let directory = tempfile::tempdir()?;
         let diagnostics = Diagnostics::new("info", SharedClock::clone(clock)).map_err(setup)?;
-        let config = everything_on(directory.path(), clock, &diagnostics)?;
+        let mut config = everything_on(directory.path(), clock, &diagnostics)?;
+        config.consent = consent;
         let client = Client::start(config).map_err(setup)?;
         let node = |(id, address): (i64, Ipv4Addr)| NetNode {
             id: NodeId(id),

@@ -53,6 +53,8 @@ pub struct Plan {
     pub scenario: Scenario,
     /// When measuring begins; only for [`Scenario::Idle`].
     pub after: After,
+    /// Whether everything there is to record is recorded. If not there is no consent: the tunnel alone.
+    pub records: bool,
     /// For how long.
     pub measured: Duration,
 }
@@ -98,6 +100,8 @@ pub enum IdleError {
 pub struct Report {
     /// What went on.
     pub scenario: Scenario,
+    /// Whether everything was recorded, or nothing.
+    pub records: bool,
     /// When measuring began; not in the other scenarios than idle.
     pub after: Option<After>,
     /// From the end of the traffic to the beginning of measuring.
@@ -147,7 +151,7 @@ impl Report {
 /// See [`IdleError`].
 pub fn run(plan: Plan, mut say: impl FnMut(&str)) -> Result<Report, IdleError> {
     let keepalive = (plan.scenario == Scenario::Keepalive).then_some(KEEPALIVE_SECONDS);
-    let mut lab = Lab::start(keepalive)?;
+    let mut lab = Lab::start(keepalive, plan.records)?;
     for _ in 0..FIRST_EXCHANGES {
         lab.exchange()?;
     }
@@ -187,6 +191,7 @@ pub fn run(plan: Plan, mut say: impl FnMut(&str)) -> Result<Report, IdleError> {
     let phone_wakeups_per_hour = sum(Some("phone")) as f64 * 3600.0 / measured.as_secs_f64();
     Ok(Report {
         scenario: plan.scenario,
+        records: plan.records,
         after,
         waited_seconds: waited.as_secs_f64(),
         measured_seconds: measured.as_secs_f64(),

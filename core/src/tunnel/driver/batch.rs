@@ -1,7 +1,7 @@
 //! Datagrams on their way to one address, collected so that one system call sends many (UDP segmentation offload).
 //!
-//! Owned by a socket and used on the tunnel's thread. A batch never waits: the loop flushes it before it sleeps and before it turns
-//! to another source of packets. It holds one datagram where the system can't send more at once.
+//! Owned by a socket and used on the tunnel's thread. A batch never waits: the loop flushes it before it sleeps and
+//! before it turns to another source of packets. It holds one datagram where the system can't send more at once.
 
 use std::{io, net::SocketAddr};
 
@@ -76,8 +76,8 @@ impl Batch {
 
     /// Sends what is there. Where the system's buffer is full, the batch is kept and blocked.
     ///
-    /// Not every route takes batches (a network card's driver, a path whose MTU is less than the segment): if one is refused,
-    /// its datagrams go one by one, and what is refused then is dropped and counted by reason.
+    /// Not every route takes batches (a network card's driver, a path whose MTU is less than the segment): if one is
+    /// refused, its datagrams go one by one, and what is refused then is dropped and counted by reason.
     pub(super) fn flush(&mut self, send: &mut impl Send, counts: &mut IoCounts) {
         self.blocked = false;
         let Some(to) = self.to.filter(|_| !self.bytes.is_empty()) else {
@@ -90,7 +90,7 @@ impl Batch {
                     self.blocked = true;
                     return;
                 }
-                Err(error) => tracing::debug!(%error, "sending one by one instead of a batch"),
+                Err(error) => tracing::trace!(%error, "sending one by one instead of a batch"),
             }
         }
         let mut done = 0;

@@ -7,6 +7,8 @@ use polling::Poller;
 #[cfg(target_os = "linux")]
 use super::offload::{Coalescer, VnetHeader};
 use super::queue::{QueueDevice, QueueError};
+#[cfg(windows)]
+use super::wintun::WintunDevice;
 use crate::tunnel::stats::IoCounts;
 
 /// Where inner packets come from and go to. The tunnel closes it when it ends.
@@ -17,6 +19,9 @@ pub enum TunDevice {
     Fd(FdDevice),
     /// Packets are handed over in memory.
     Queue(QueueDevice),
+    /// A Wintun adapter.
+    #[cfg(windows)]
+    Wintun(WintunDevice),
 }
 
 /// How packets stand on a descriptor.
@@ -27,10 +32,10 @@ pub enum Framing {
     Raw,
     /// Four bytes with the address family in front: Apple's utun.
     Utun,
-    /// A `struct virtio_net_hdr` of ten bytes in the machine's byte order in front, behind which may stand the data of many TCP segments
-    /// or UDP datagrams: a Linux TUN device opened with `IFF_TUN | IFF_NO_PI | IFF_VNET_HDR`, with any of `TUN_F_CSUM`,
-    /// `TUN_F_TSO4`, `TUN_F_TSO6`, `TUN_F_USO4` and `TUN_F_USO6` set by `TUNSETOFFLOAD`. It saves most system calls. Packets
-    /// are counted as if they had been read and written one by one.
+    /// A `struct virtio_net_hdr` of ten bytes in the machine's byte order in front, behind which may stand the data of
+    /// many TCP segments or UDP datagrams: a Linux TUN device opened with `IFF_TUN | IFF_NO_PI | IFF_VNET_HDR`, with
+    /// any of `TUN_F_CSUM`, `TUN_F_TSO4`, `TUN_F_TSO6`, `TUN_F_USO4` and `TUN_F_USO6` set by `TUNSETOFFLOAD`. It saves
+    /// most system calls. Packets are counted as if they had been read and written one by one.
     #[cfg(target_os = "linux")]
     VnetHdr {
         /// Also write UDP datagrams joined: the kernel took `TUN_F_USO4` (Linux 6.2).
@@ -80,8 +85,8 @@ pub(super) struct Device {
 }
 
 impl Device {
-    pub(super) fn open(device: TunDevice, poller: &Arc<Poller>) -> io::Result<Self> {
-        match &device {
+    pub(super) fn open(mut device: TunDevice, poller: &Arc<Poller>) -> io::Result<Self> {
+        match &mut device {
             #[cfg(unix)]
             TunDevice::Fd(device) => rustix::io::ioctl_fionbio(&device.fd, true)?,
             TunDevice::Queue(queue) => {
@@ -89,6 +94,8 @@ impl Device {
                 // Nothing to be done about an error: it comes only with the poller's end.
                 queue.set_waker(Box::new(move || drop(poller.notify())));
             }
+            #[cfg(windows)]
+            TunDevice::Wintun(adapter) => adapter.watch(poller)?,
         }
         #[cfg(target_os = "linux")]
         let coalescer = match &device {
@@ -112,8 +119,14 @@ impl Device {
     }
 
     /// Whether it must be asked for packets after each wake-up, as no readiness tells.
-    pub(super) fn is_queue(&self) -> bool {
-        matches!(self.device, TunDevice::Queue(_))
+    pub(super) fn must_be_asked(&self) -> bool {
+        match self.device {
+            #[cfg(unix)]
+            TunDevice::Fd(_) => false,
+            TunDevice::Queue(_) => true,
+            #[cfg(windows)]
+            TunDevice::Wintun(_) => true,
+        }
     }
 
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Read {
@@ -125,6 +138,8 @@ impl Device {
                 Ok(false) => Read::Empty,
                 Err(_) => Read::Ended,
             },
+            #[cfg(windows)]
+            TunDevice::Wintun(adapter) => adapter.read(buffer),
         }
     }
 
@@ -144,6 +159,8 @@ impl Device {
                 Err(QueueError::Full) => counts.device_full += 1,
                 Err(_) => counts.device_failed += 1,
             },
+            #[cfg(windows)]
+            TunDevice::Wintun(adapter) => adapter.write(packet, counts),
         }
     }
 

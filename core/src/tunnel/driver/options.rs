@@ -2,11 +2,12 @@
 
 use std::net::UdpSocket;
 
-/// Lets the system fragment datagrams that are too large for the path. Best effort: what fails leaves the socket usable.
+/// Lets the system fragment datagrams that are too large for the path. Best effort: what fails leaves the socket
+/// usable.
 ///
 /// quinn-udp forbids it because QUIC probes the path's MTU. WireGuard doesn't, and a path with a smaller MTU than the
-/// configuration supposes would swallow every full packet. On Linux this is the system's default: it learns the path's MTU
-/// and fragments only what is larger.
+/// configuration supposes would swallow every full packet. On Linux this is the system's default: it learns the path's
+/// MTU and fragments only what is larger.
 pub(super) fn allow_fragments(socket: &UdpSocket) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -29,8 +30,8 @@ pub(super) fn allow_fragments(socket: &UdpSocket) {
     windows::allow_fragments(socket, is_v6);
 }
 
-/// Asks for room for received datagrams; whatever the system gives is fine. A privileged process gets it beyond what the
-/// administrator allows others (`net.core.rmem_max`, 208 KiB by default).
+/// Asks for room for received datagrams; whatever the system gives is fine. A privileged process gets it beyond what
+/// the administrator allows others (`net.core.rmem_max`, 208 KiB by default).
 pub(super) fn enlarge_receive_buffer(socket: &socket2::Socket, bytes: usize) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_ok() {

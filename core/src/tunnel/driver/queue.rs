@@ -23,7 +23,8 @@ const COMMON_MTU: usize = 1500;
 
 /// Makes a queue of `capacity` packets (at least 1) in each direction, for packets of up to `mtu` bytes.
 ///
-/// At most `4 * capacity * mtu` bytes are held, counting an MTU below 1500 as 1500. The device goes to the tunnel, the queue to the host.
+/// At most `4 * capacity * mtu` bytes are held, counting an MTU below 1500 as 1500. The device goes to the tunnel, the
+/// queue to the host.
 #[must_use]
 pub fn packet_queue(capacity: usize, mtu: u16) -> (QueueDevice, PacketQueue) {
     let mtu = usize::from(mtu);

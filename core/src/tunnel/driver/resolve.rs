@@ -1,9 +1,9 @@
 //! Resolves the peers' host names: at the start, and again when an answer may have changed.
 //!
-//! That is after a change of the network and after a handshake was given up; never by the clock alone. A look-up may take long,
-//! so it runs on a short-lived thread of its own, at most one at a time. [`Refresh`] decides when, on the tunnel's
-//! thread; whatever is asked for meanwhile is joined. Failures are repeated a few times with growing pauses, then
-//! nothing happens until the next cause.
+//! That is after a change of the network and after a handshake was given up; never by the clock alone. A look-up may
+//! take long, so it runs on a short-lived thread of its own, at most one at a time. [`Refresh`] decides when, on the
+//! tunnel's thread; whatever is asked for meanwhile is joined. Failures are repeated a few times with growing pauses,
+//! then nothing happens until the next cause.
 
 use std::{
     io,
@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// Finds the addresses of a host name with a port. May block, as the system's resolver does. Called on the thread that starts
-/// the tunnel, and later on short-lived threads named `tuntrail-resolve`, one at a time; one that is still running when
-/// the tunnel stops is left to end by itself.
+/// Finds the addresses of a host name with a port. May block, as the system's resolver does. Called on the thread that
+/// starts the tunnel, and later on short-lived threads named `tuntrail-resolve`, one at a time; one that is still
+/// running when the tunnel stops is left to end by itself.
 pub type Resolver = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 /// The system's resolver.
@@ -34,8 +34,11 @@ pub(super) fn system() -> Resolver {
 
 /// A failed look-up is repeated after this time, doubled each time: networks take seconds to come up.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
-/// This many look-ups for one cause, over about two minutes. Longer failures end with the next network change.
-const MAX_ATTEMPTS: u32 = 8;
+/// This many look-ups after a network change, over about two minutes. Longer failures end with the next change.
+const ATTEMPTS_AFTER_CHANGE: u32 = 8;
+/// This many after a handshake was given up: without a network there is no answer, and the next one comes after the
+/// next attempt at a handshake.
+const ATTEMPTS_AFTER_SILENCE: u32 = 3;
 /// Handshakes that are given up cause a look-up at most this often, however many peers there are: one attempt at a
 /// handshake takes three times as long.
 const MIN_INTERVAL: Duration = Duration::from_secs(30);
@@ -62,8 +65,9 @@ pub(super) struct Refresh {
     running: Option<Running>,
     /// When the last one began.
     last: Option<Instant>,
-    /// Look-ups for the present cause so far.
+    /// Look-ups for the present cause so far, and how many there may be.
     attempts: u32,
+    max_attempts: u32,
 }
 
 #[derive(Debug)]
@@ -111,6 +115,7 @@ impl Refresh {
             name.wanted = true;
         }
         self.attempts = 0;
+        self.max_attempts = ATTEMPTS_AFTER_CHANGE;
         match &mut self.running {
             Some(running) => running.outdated = true,
             None if self.names.is_empty() => {}
@@ -128,6 +133,7 @@ impl Refresh {
         // A running or repeated look-up takes care of it, or is followed by another.
         if self.running.is_none() && self.due.is_none() {
             self.attempts = 0;
+            self.max_attempts = ATTEMPTS_AFTER_SILENCE;
             self.due = Some(self.last.map_or(now, |last| now.max(last + MIN_INTERVAL)));
         }
     }
@@ -175,7 +181,7 @@ impl Refresh {
                 }
             }
         }
-        if failed && self.attempts < MAX_ATTEMPTS {
+        if failed && self.attempts < self.max_attempts {
             self.due = Some(now + MIN_PAUSE * 2_u32.pow(self.attempts.saturating_sub(1)));
         } else if failed {
             tracing::warn!(attempts = self.attempts, "can't resolve the endpoints of all peers");
@@ -185,6 +191,7 @@ impl Refresh {
         } else if self.names.iter().any(|name| name.wanted) {
             // Asked for while this one ran.
             self.attempts = 0;
+            self.max_attempts = ATTEMPTS_AFTER_SILENCE;
             self.due = Some(now + MIN_INTERVAL);
         }
         found
@@ -209,8 +216,8 @@ impl Lookup {
 }
 
 impl Found {
-    /// Where the peer is to be looked for from now on, if that is elsewhere than at `current`. A peer that may be well keeps its address
-    /// while that is among the answers; a silent one gets the next.
+    /// Where the peer is to be looked for from now on, if that is elsewhere than at `current`. A peer that may be well
+    /// keeps its address while that is among the answers; a silent one gets the next.
     pub(super) fn choose(
         &self,
         current: Option<SocketAddr>,
@@ -330,21 +337,31 @@ mod tests {
         assert_eq!(refresh.next_deadline(), Some(later + MIN_INTERVAL));
     }
 
-    #[test]
-    fn failures_are_repeated_with_growing_pauses_and_then_given_up() {
-        let mut refresh = refresh();
-        refresh.network_changed(START);
+    /// Seconds between look-ups that all fail, until no more is due; and when that is.
+    fn pauses(refresh: &mut Refresh, mut now: Instant) -> (Vec<u64>, Instant) {
         let mut pauses = Vec::new();
-        let mut now = START;
         while let Some(lookup) = refresh.take_due(now) {
             assert_eq!(refresh.finished(now, lookup.run(&unreachable())), []);
             let Some(next) = refresh.next_deadline() else { break };
             pauses.push(next.saturating_duration_since(now).as_secs());
             now = next;
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64]);
         assert_eq!(refresh.next_deadline(), None);
         assert!(refresh.take_due(now).is_none());
+        (pauses, now)
+    }
+
+    #[test]
+    fn failures_are_repeated_with_growing_pauses_and_then_given_up() {
+        let mut refresh = refresh();
+        refresh.network_changed(START);
+        let (waits, now) = pauses(&mut refresh, START);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64]);
+        refresh.gave_up(now, &key(2));
+        let due = refresh.next_deadline().unwrap();
+        assert_eq!(due, now + MIN_INTERVAL);
+        let (waits, now) = pauses(&mut refresh, due);
+        assert_eq!(waits, [1, 2]);
         refresh.network_changed(now);
         let lookup = refresh.take_due(now).unwrap();
         assert_eq!(refresh.finished(now, lookup.run(&known())).len(), 2, "the next cause starts anew");

@@ -2,10 +2,11 @@
 //!
 //! Level-triggered readiness: whatever a bounded burst leaves behind wakes the thread again at once, so neither
 //! direction starves the other, nor commands. All packets of one wake-up share one reading of the clock. What the
-//! engine puts out is collected and goes out when a source has no more or had its turn: nothing is held back for more to come.
+//! engine puts out is collected and goes out when a source has no more or had its turn: nothing is held back for more
+//! to come.
 //!
-//! When a socket's send buffer is full, the device is not read until there is room: the kernel, or the packet queue, holds
-//! the packets then and drops what is too much.
+//! When a socket's send buffer is full, the device is not read until there is room: the kernel, or the packet queue,
+//! holds the packets then and drops what is too much.
 
 use std::{
     io,
@@ -38,8 +39,8 @@ use crate::{
     },
 };
 
-/// Packets or datagrams taken from one source before the others get their turn; about 0.15 ms of work. The last read may go
-/// beyond it by what one read can hold.
+/// Packets or datagrams taken from one source before the others get their turn; about 0.15 ms of work. The last read
+/// may go beyond it by what one read can hold.
 const BURST: usize = 128;
 /// A failed rebind is repeated after this time, doubled each time up to the maximum: sockets fail for good reasons
 /// (no network, a port in use) that take a while.
@@ -242,7 +243,7 @@ impl Runner {
     fn move_what_is_ready(&mut self, now: Instant, events: &Events) -> Left {
         self.parts.sockets.retry(&mut self.counts);
         let mut left = Left::Nothing;
-        if self.parts.device.is_queue() {
+        if self.parts.device.must_be_asked() {
             left = left.or(self.read_device(now));
         }
         for event in events.iter() {
@@ -360,7 +361,8 @@ impl Runner {
             return;
         }
         self.waiting_for_room = blocked;
-        // Errors would mean that something is not watched at all now, such as a broken socket that is about to be replaced.
+        // Errors would mean that something is not watched at all now, such as a broken socket that is about to be
+        // replaced.
         let poller = &self.parts.poller;
         for (family, blocked) in Family::ALL.into_iter().zip(blocked) {
             if let Some(socket) = self.parts.sockets.get(family) {

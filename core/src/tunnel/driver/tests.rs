@@ -358,6 +358,27 @@ fn stopping_under_full_load_is_prompt_and_loses_no_count() {
 }
 
 #[test]
+fn a_host_that_does_not_read_loses_packets_and_each_is_counted() {
+    let (device, queue) = packet_queue(4, 1420);
+    let b = Tunnel::start(config(2, 1, None), TunDevice::Queue(device), loopback()).unwrap();
+    let a = Node::start(config(1, 2, b.local_addr().v4), loopback());
+    for number in 0..100 {
+        a.queue.send(&packet(1, 2, &[number])).unwrap();
+        // One at a time, so that nothing is lost before the queue.
+        while b.stats().carried.rx_packets <= number.into() {
+            thread::yield_now();
+        }
+    }
+    assert_eq!(b.stats().io.device_full, 96);
+    assert_eq!(queue.stats().receive_full, 96);
+    let mut buffer = Vec::new();
+    for number in 0..4 {
+        assert_eq!(queue.recv(&mut buffer, PATIENCE), Ok(true));
+        assert_eq!(buffer, packet(1, 2, &[number]), "the first ones stay");
+    }
+}
+
+#[test]
 fn counters_learn_both_ends_of_the_path_with_the_first_answer() {
     let b = Node::start(config(2, 1, None), loopback());
     let there = b.tunnel.local_addr().v4.unwrap();

@@ -4,6 +4,9 @@
 //! boringtun has these rules too, but wants to be asked four times a second whether anything is due. This machine
 //! knows when: [`Timers::next_deadline`] is `None` while nothing is in flight, owed or to be wiped. The peer reports
 //! what was sent and received and does what comes due.
+//!
+//! Two things are decided otherwise than by the kernel: persistent keepalive backs off while the peer doesn't answer, and
+//! an initiator stops sending a little before its session ends ([`REJECT_MARGIN`]).
 
 use std::time::Duration;
 
@@ -13,6 +16,9 @@ use crate::clock::Instant;
 const REKEY_AFTER: Duration = Duration::from_secs(120);
 /// No session is used beyond this age (paper, 6.1: Reject-After-Time).
 const REJECT_AFTER: Duration = Duration::from_secs(180);
+/// An initiator sends nothing on a session so much before that age: the other side made it half a round trip earlier,
+/// and what is half a round trip under way would come too late. Longer than any usable path takes.
+const REJECT_MARGIN: Duration = Duration::from_secs(5);
 /// An initiation without answer is repeated after this time plus jitter (paper, 6.1: Rekey-Timeout).
 const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 /// ... and given up after this time (paper, 6.1: Rekey-Attempt-Time).
@@ -26,15 +32,16 @@ const WIPE_AFTER: Duration = Duration::from_secs(540);
 /// Jitter of repeated initiations, so that two peers don't collide for ever (paper, 6.1).
 const MAX_JITTER_MS: u64 = 333;
 /// An attempt that boringtun ended before this age was not given up: boringtun measured the age of the last session
-/// and not of the attempt. Five seconds of slack to 90 cover the staleness of its clock.
+/// and not of the attempt. Some slack to 90 s, because its clock may have been [`STALE`] when the attempt began.
 const ATTEMPT_CUT_SHORT: Duration = Duration::from_secs(85);
 /// Back-off of persistent keepalive while the peer doesn't answer never exceeds this, so that a phone without
 /// coverage makes few attempts and still finds back within ten minutes.
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
-/// Before data, boringtun's clock is refreshed if older than this. Any value from 0.25 to 60 s does.
-const STALE_FOR_DATA: Duration = Duration::from_secs(5);
-/// Before handshake messages, whose time stamps decide about sessions, it must be fresher.
-const STALE_FOR_HANDSHAKE: Duration = Duration::from_secs(1);
+/// Sessions that boringtun holds at most; a new one takes the place of that with the same index modulo this.
+const SLOTS: usize = 8;
+/// boringtun's clock must be fresher than this before handshake messages, whose time stamps decide when sessions and
+/// attempts end.
+const STALE: Duration = Duration::from_secs(1);
 
 /// Deadlines and what they depend on.
 #[derive(Debug)]
@@ -45,8 +52,12 @@ pub(super) struct Timers {
     attempt: Option<Attempt>,
     /// The newest session.
     session: Option<Session>,
-    /// When the session that encrypts was made.
-    sending: Option<Instant>,
+    /// When each session was made that boringtun may still hold, by slot.
+    slots: [Option<Instant>; SLOTS],
+    /// When the oldest of them must not be used any more. boringtun looks at ages only when it is told the time.
+    reject_at: Option<Instant>,
+    /// Until when there is a session to encrypt with.
+    sending_until: Option<Instant>,
     /// A session that we answered to: it encrypts once its first packet came in. Index and time.
     unconfirmed: Option<(u32, Instant)>,
     /// Data was sent and nothing came back: handshake.
@@ -94,7 +105,9 @@ impl Timers {
             pumped: now,
             attempt: None,
             session: None,
-            sending: None,
+            slots: [None; SLOTS],
+            reject_at: None,
+            sending_until: None,
             unconfirmed: None,
             unanswered: None,
             owed: None,
@@ -110,7 +123,8 @@ impl Timers {
     #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // While a handshake without session is in flight, its own deadline says when to send something.
-        let persistent = self.persistent_due.filter(|_| self.attempt.is_none() || self.sending.is_some());
+        let persistent =
+            self.persistent_due.filter(|_| self.attempt.is_none() || self.sending_until.is_some());
         let attempt = self.attempt.map(|attempt| attempt.due);
         // Asked for after every packet: plain minima of integers cost less than comparing options.
         let nanos = |deadline: Option<Instant>| deadline.map_or(u64::MAX, Instant::as_nanos);
@@ -122,36 +136,62 @@ impl Timers {
         (earliest != u64::MAX).then_some(Instant::from_nanos(earliest))
     }
 
-    /// Whether boringtun must be told the time before data is passed to it.
+    /// Whether boringtun holds a session that must not be used any more, which it notices only when told the time.
+    ///
+    /// There is no other reason to tell it the time before data. On the contrary: with time between a session's
+    /// handshake and its packets, boringtun's own rules find reasons for handshakes that nobody needs.
     #[inline]
-    pub(super) fn is_stale_for_data(&self, now: Instant) -> bool {
-        let rejected = |session: Session| now >= session.at + REJECT_AFTER;
-        self.is_stale(now, STALE_FOR_DATA) || self.session.is_some_and(rejected)
+    pub(super) fn must_reject(&self, now: Instant) -> bool {
+        self.reject_at.is_some_and(|reject_at| now > reject_at)
     }
 
-    /// The same before a handshake message.
-    pub(super) fn is_stale_for_handshake(&self, now: Instant) -> bool {
-        self.is_stale(now, STALE_FOR_HANDSHAKE)
+    /// Whether boringtun must be told the time before a handshake message.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        now >= self.pumped + STALE
     }
 
-    #[inline]
-    fn is_stale(&self, now: Instant, age: Duration) -> bool {
-        now >= self.pumped + age
+    /// Whether boringtun must be told the time before handling deadlines: it has an attempt to give up or keys to wipe.
+    pub(super) fn must_pump(&self, now: Instant) -> bool {
+        let attempt = self.attempt.is_some_and(|attempt| attempt.due <= now);
+        attempt || self.wipe.is_some_and(|due| due <= now) || self.must_reject(now)
     }
 
     pub(super) fn pumped(&mut self, now: Instant) {
         self.pumped = now;
+        if self.must_reject(now) {
+            for slot in &mut self.slots {
+                slot.take_if(|at| now > *at + REJECT_AFTER);
+            }
+            self.update_reject_at();
+        }
+    }
+
+    /// A session was made, with this index on our side.
+    fn hold(&mut self, now: Instant, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize % SLOTS) {
+            *slot = Some(now);
+        }
+        self.update_reject_at();
+    }
+
+    fn update_reject_at(&mut self) {
+        self.reject_at = self.slots.iter().flatten().min().map(|oldest| *oldest + REJECT_AFTER);
     }
 
     /// Whether there is a session to encrypt with.
     #[inline]
     pub(super) fn can_send(&self, now: Instant) -> bool {
-        self.sending.is_some_and(|at| now < at + REJECT_AFTER)
+        self.sending_until.is_some_and(|until| now < until)
     }
 
     /// boringtun had no session although we thought so.
     pub(super) fn cannot_send(&mut self) {
-        self.sending = None;
+        self.sending_until = None;
+    }
+
+    /// Our index in the initiation in flight.
+    pub(super) fn attempt_index(&self) -> Option<u32> {
+        self.attempt.map(|attempt| attempt.sender_index)
     }
 
     pub(super) fn attempt_in_flight(&self) -> bool {
@@ -204,7 +244,7 @@ impl Timers {
         self.received(now);
         let confirmed = self.unconfirmed.filter(|(unconfirmed, _)| *unconfirmed == index);
         if let Some((_, at)) = confirmed {
-            self.sending = Some(at);
+            self.sending_until = Some(at + REJECT_AFTER);
             self.unconfirmed = None;
         }
         if data {
@@ -242,7 +282,8 @@ impl Timers {
             self.attempt = None;
         }
         self.session = Some(Session { at: now, initiator: true });
-        self.sending = Some(now);
+        self.hold(now, answered);
+        self.sending_until = Some(now + (REJECT_AFTER - REJECT_MARGIN));
         self.unconfirmed = None;
         self.wipe = Some(now + WIPE_AFTER);
     }
@@ -253,6 +294,7 @@ impl Timers {
         self.sent(now);
         self.attempt = None;
         self.session = Some(Session { at: now, initiator: false });
+        self.hold(now, index);
         self.unconfirmed = Some((index, now));
         self.wipe = Some(now + WIPE_AFTER);
     }
@@ -300,7 +342,9 @@ impl Timers {
     fn forget(&mut self) {
         self.attempt = None;
         self.session = None;
-        self.sending = None;
+        self.slots = [None; SLOTS];
+        self.reject_at = None;
+        self.sending_until = None;
         self.unconfirmed = None;
         self.unanswered = None;
         self.owed = None;
@@ -336,7 +380,7 @@ impl Timers {
     pub(super) fn take_wipe(&mut self, now: Instant) {
         if self.wipe.take_if(|due| *due <= now).is_some() {
             self.session = None;
-            self.sending = None;
+            self.sending_until = None;
             self.unconfirmed = None;
             self.owed = None;
             self.owed_again = false;

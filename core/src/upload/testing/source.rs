@@ -20,6 +20,10 @@ pub(in super::super) struct FakeSource {
 #[derive(Default)]
 struct State {
     segments: Vec<(SegmentRef, Arc<FakeSegment>)>,
+    /// Of the last segment.
+    generation: u64,
+    /// Records ever added.
+    appended: u64,
     drops: Vec<DroppedRange>,
     repeated: Vec<Vec<u8>>,
     fail_seal: bool,
@@ -57,9 +61,8 @@ impl FakeSource {
 
     pub(in super::super) fn push_kind(&self, kind: RecordKind, payloads: &[&str]) {
         let mut state = self.state.lock().unwrap();
-        let (generation, first_seq) = state.segments.last().map_or((1, 1), |(segment, data)| {
-            (segment.id.generation + 1, data.first_seq + data.payloads.len() as u64)
-        });
+        let (generation, first_seq) = (state.generation + 1, state.appended + 1);
+        (state.generation, state.appended) = (generation, state.appended + payloads.len() as u64);
         let proc_id = ProcId::new(PROC_ID).unwrap();
         let payloads: Vec<_> = payloads.iter().map(|payload| (kind, payload.as_bytes().to_vec())).collect();
         let id = SegmentId { generation, proc_id };
@@ -85,6 +88,11 @@ impl FakeSource {
     /// Records still held.
     pub(in super::super) fn pending(&self) -> usize {
         self.state.lock().unwrap().segments.iter().map(|(segment, _)| segment.records as usize).sum()
+    }
+
+    /// Records ever added; the number of the last one.
+    pub(in super::super) fn appended(&self) -> u64 {
+        self.state.lock().unwrap().appended
     }
 
     pub(in super::super) fn drops(&self) -> Vec<DroppedRange> {

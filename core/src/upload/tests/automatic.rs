@@ -250,6 +250,43 @@ fn an_automatic_pass_ends_when_the_network_begins_to_cost_money_and_one_that_was
 }
 
 #[test]
+fn an_unlimited_pass_does_not_go_on_where_data_cost_money_even_if_there_is_a_budget() {
+    let policy = AutomaticPolicy { daily_metered_bytes: 1 << 20, ..AutomaticPolicy::default() };
+    let auto = Auto::new([Reply::Silence(Vec::new())], policy);
+    auto.record();
+    let settle = auto.event(|uploader| uploader.set_network_state(WIFI)).unwrap();
+    let (arrived, arrival) = mpsc::channel();
+    auto.server.on_request(move || arrived.send(()).unwrap());
+    std::thread::scope(|scope| {
+        let sleeps = scope.spawn(|| auto.advance(settle));
+        arrival.recv().unwrap();
+        auto.uploader.set_network_state(NetworkState { metered: true, id: 2, ..WIFI });
+        assert!(sleeps.join().unwrap().is_some(), "it is due again, within the budget");
+    });
+    assert_eq!(auto.uploader.stats().last_report.unwrap().outcome, UploadOutcome::Cancelled);
+}
+
+#[test]
+fn a_host_that_comes_late_finds_no_task_that_is_forbidden_by_now() {
+    let source = FakeSource::new("netlog");
+    let auto =
+        Auto::with([], AutomaticPolicy::default(), source, |config| config.transport = Transport::Host);
+    auto.record();
+    let settle = auto.event(|uploader| uploader.set_network_state(WIFI)).unwrap();
+    let (heard, calls) = mpsc::channel();
+    auto.uploader.set_listener(move |event| heard.send(event).unwrap());
+    auto.advance(settle);
+    assert_eq!(calls.recv().unwrap(), UploadEvent::WorkWaiting);
+    auto.uploader.set_network_state(NetworkState { roaming: true, id: 2, ..WIFI });
+    assert_eq!(auto.uploader.next_task(), Task::Done);
+
+    let ticket = auto.uploader.upload("asked", UploadOptions::default());
+    assert!(matches!(auto.uploader.next_task(), Task::Upload(_)), "who asks decides");
+    ticket.cancel();
+    assert_eq!(auto.uploader.next_task(), Task::Done);
+}
+
+#[test]
 fn nothing_is_due_while_paused() {
     let auto = Auto::new([], AutomaticPolicy::default());
     auto.record();

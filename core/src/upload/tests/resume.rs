@@ -109,6 +109,22 @@ fn only_the_streams_that_were_asked_for_are_carried_on_with() {
 }
 
 #[test]
+fn a_kill_during_a_pass_forgets_neither_what_it_sends_nor_what_waits() {
+    let desk = Desk::new([silence()]);
+    let arrival = desk.arrivals();
+    let (uploader, _) = desk.start();
+    let only =
+        |name: &str| UploadOptions { streams: Some(vec![name.into(), name.into()]), ..Default::default() };
+    let _one = uploader.upload("test", only("one"));
+    arrival.recv().unwrap();
+    let _other = uploader.upload("test", only("other"));
+    drop(uploader);
+    let (uploader, alarm) = desk.start();
+    settle(&uploader, &alarm);
+    assert_eq!((desk.pending(), desk.file().exists()), ((0, 0), false));
+}
+
+#[test]
 fn a_request_for_streams_that_are_gone_sends_nothing() {
     let desk = Desk::new([silence()]);
     desk.ask_and_die(Some(vec!["other".to_owned()]));
@@ -120,6 +136,7 @@ fn a_request_for_streams_that_are_gone_sends_nothing() {
     let uploader = start(without, &[&desk.sources[0]], &desk.clock, alarm.clone());
     settle(&uploader, &alarm);
     assert_eq!((desk.server.connections(), desk.pending()), (before, (1, 1)));
+    assert!(!desk.file().exists());
 }
 
 #[test]

@@ -19,10 +19,11 @@ fn a_server_with_a_certificate_of_a_pinned_root_is_believed() {
 }
 
 #[test]
-fn a_server_with_any_other_certificate_learns_nothing() {
+fn u1_a_server_with_any_other_certificate_learns_nothing_and_everything_is_kept() {
     let server = Server::start_tls([]);
     let report = upload_with_roots(&server, include_bytes!("../testdata/other-root.pem"));
     let UploadOutcome::Unreachable { error } = &report.outcome else { panic!("{report:?}") };
     assert!(error.contains("certificate"), "{error}");
     assert!(server.requests().is_empty());
+    assert_eq!((report.attempts, report.remaining_records), (5, 1));
 }

@@ -10,8 +10,8 @@ impl Sum {
     /// Adds bytes that begin at an even place of what is summed. An odd last byte counts as if a zero followed, so
     /// nothing may come after it.
     ///
-    /// 32 bits at a time into independent lanes, which compilers turn into vector instructions. 64 bits hold the sums of 2^32
-    /// words.
+    /// 32 bits at a time into independent lanes, which compilers turn into vector instructions. 64 bits hold the sums
+    /// of 2^32 words.
     #[must_use]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let mut lanes = [0_u64; 4];

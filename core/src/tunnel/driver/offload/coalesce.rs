@@ -1,9 +1,9 @@
 //! Joins packets of one flow that follow each other into one that the kernel takes like many: the reverse of
 //! [`split`](super::split), and what network cards call receive offload.
 //!
-//! Only packets that cutting would give back byte for byte are joined, so whoever receives or forwards them can't tell the
-//! difference: same headers but for what counts on, intact checksums, full segments with at most the last one shorter.
-//! (The one exception are identifications of IPv4 packets that must not be fragmented: they mean nothing.)
+//! Only packets that cutting would give back byte for byte are joined, so whoever receives or forwards them can't tell
+//! the difference: same headers but for what counts on, intact checksums, full segments with at most the last one
+//! shorter. (The one exception are identifications of IPv4 packets that must not be fragmented: they mean nothing.)
 //! Everything else passes as it is. Packets of one flow keep their order; flows may overtake each other.
 //!
 //! Nothing waits here: the owner calls [`Coalescer::flush`] when it has no more packets at hand.

@@ -144,31 +144,65 @@ fn strangers_are_told_apart_by_reason() {
 }
 
 #[test]
-fn under_load_initiations_get_cookies_and_cookies_move_nothing() {
+fn too_many_initiations_get_cookies_and_cookies_move_nothing() {
     let now = SystemClock.now();
     let mut b = Node::new(&config(2, 1, None), &[None], address(2), now);
-    // One client, whose retransmissions b never manages to answer in time.
     let mut a = Node::new(&config(1, 2, None), &[Some(address(2))], address(1), now);
     a.send(now, &udp_v4(1, 2, b"x"));
     let initiation = a.pop();
-    // A flood that holds the right MAC. It can take longer than the second after which the count starts over.
-    let mut cookie = None;
-    for _ in 0..10_000 {
+    // More of them at once than a source may send without showing that it is there.
+    for _ in 0..5 {
         b.receive(now, address(50), &initiation);
-        if let Some((to, datagram)) = b.output.datagrams.pop_front()
-            && datagram.len() == 64
-        {
-            assert_eq!(to, address(50));
-            cookie = Some(datagram);
-            break;
-        }
     }
-    let cookie = cookie.expect("a flood is answered with cookies");
+    assert_eq!(b.pop().len(), 92, "the first one is answered; the others are replays");
+    assert!(b.output.datagrams.is_empty());
+    b.receive(now, address(50), &initiation);
+    let (to, cookie) = b.output.datagrams.pop_front().expect("a cookie");
+    assert_eq!((to, cookie.len()), (address(50), 64));
     assert_eq!(b.engine.stats().events.cookies_sent, 1);
     a.receive(now, address(66), &cookie);
     assert_eq!(a.endpoint(), Some(address(2)), "a cookie proves nothing about its sender");
     assert_eq!(a.engine.stats().events.cookies_received, 1);
     assert_eq!(total(&a.physical_counts, Direction::Rx), (0, 0));
+}
+
+#[test]
+fn a_source_that_shows_its_cookie_too_often_is_dropped_and_counted() {
+    let now = SystemClock.now();
+    let mut b = Node::new(&config(2, 1, None), &[None], address(2), now);
+    let mut a = Node::new(&config(1, 2, None), &[Some(address(2))], address(1), now);
+    a.send(now, &udp_v4(1, 2, b"x"));
+    let initiation = a.pop();
+    for _ in 0..6 {
+        b.receive(now, address(1), &initiation);
+    }
+    assert_eq!(b.pop().len(), 92, "the first is answered");
+    let cookie = b.pop();
+    a.receive(now, address(2), &cookie);
+    a.deadline(now + Duration::from_secs(6));
+    let proven = a.pop();
+    for _ in 0..7 {
+        b.receive(now, address(1), &proven);
+    }
+    assert_eq!(b.drops(), DropCounts { replayed: 8, too_many_handshakes: 2, ..DropCounts::default() });
+    assert_eq!((b.pop().len(), b.output.datagrams.len()), (92, 0), "answered at once, and once");
+}
+
+#[test]
+fn session_indexes_tell_nothing_about_the_other_peers() {
+    let mut many = Config::new(key(200));
+    for peer in 1..=20 {
+        many.peers.extend(config(200, peer, None).peers);
+    }
+    let bases = || {
+        let engine = Engine::new(&many, &[None; 20], SystemClock.now()).unwrap();
+        engine.by_index.iter().map(|entry| entry.0).collect::<Vec<_>>()
+    };
+    let (first, second) = (bases(), bases());
+    // Of 2^24 indexes; a few neighbours or repetitions would be chance.
+    let neighbours = first.array_windows().filter(|[a, b]| b - a < 16).count();
+    assert!(neighbours < 3, "{first:?}");
+    assert!(first.iter().filter(|base| second.contains(base)).count() < 3, "{first:?} {second:?}");
 }
 
 #[test]

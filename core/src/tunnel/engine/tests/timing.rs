@@ -39,6 +39,11 @@ fn an_unanswered_handshake_is_repeated_for_90_seconds_and_given_up() {
     assert!((17..=18).contains(&stats.events.initiations), "{:?}", stats.events);
     assert_eq!(stats.events.gave_up, 1);
     assert_eq!(stats.drops.staged_expired, 1);
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        pair.a.engine.take_gave_up(|peer| silent.push(*peer));
+    }
+    assert_eq!(silent, [stats.peers[0].public_key], "told once");
     let last = times.last().unwrap().saturating_duration_since(start);
     assert!((90..96).contains(&last.as_secs()), "{last:?}");
     for gap in times.array_windows().map(|[a, b]| b.saturating_duration_since(*a)) {

@@ -115,6 +115,12 @@ fn only_initiators_renew_and_only_for_data() {
 }
 
 #[test]
+fn an_initiator_stops_sending_before_the_other_side_stops_receiving() {
+    let timers = initiator(None);
+    assert!(timers.can_send(after(174)) && !timers.can_send(after(175)));
+}
+
+#[test]
 fn a_responder_sends_after_the_first_packet_of_the_session() {
     let mut timers = machine(None);
     timers.responded(START, 9);
@@ -123,6 +129,26 @@ fn a_responder_sends_after_the_first_packet_of_the_session() {
     assert!(timers.received_transport(after(1), 9, false).can_send);
     assert!(!timers.received_transport(after(2), 9, false).can_send, "only once");
     assert!(timers.can_send(after(179)) && !timers.can_send(after(180)), "its age counts from the handshake");
+}
+
+#[test]
+fn boringtun_is_told_the_time_when_any_session_it_holds_is_too_old() {
+    let mut timers = initiator(None);
+    timers.responded(after(100), 8);
+    timers.initiated(after(101), 9);
+    let mut told = Vec::new();
+    for millis in (0..300_000).step_by(500) {
+        let now = START + Duration::from_millis(millis);
+        if timers.must_reject(now) {
+            timers.pumped(now);
+            told.push(millis);
+        }
+    }
+    assert_eq!(told, [180_500, 280_500, 281_500]);
+    // A slot is used again.
+    timers.initiated(after(300), 7);
+    timers.initiated(after(310), 15);
+    assert!(!timers.must_reject(after(490)) && timers.must_reject(after(491)));
 }
 
 #[test]
