@@ -130,8 +130,10 @@ fn a_change_beside_a_sample_is_in_it_or_arms_the_next() {
     let (mut unseen, mut total) = (0, 0);
     thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..ROUNDS {
+            for round in 0..ROUNDS {
                 barrier.wait();
+                // At each moment of the sample once in a while.
+                (0..round % 256).for_each(|_| std::hint::spin_loop());
                 counter.add_tx(1);
                 barrier.wait();
             }
