@@ -6,6 +6,7 @@ use super::{
     DropCount, ProcSeq, Record, RecordKind, SegmentId,
     frame::{self, HEADER_LEN, Header, Records, Seed},
     fs::AppendFile,
+    report::Ledger,
 };
 
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Active {
     buffer: Vec<u8>,
     /// Data records among them.
     buffered_data: u64,
+    /// The size for which there is room under the cap.
+    room: usize,
     /// Bytes of the file that are known to be whole frames.
     good: u64,
     /// What was pushed so far, written or not.
@@ -28,8 +31,8 @@ pub(super) struct Active {
 }
 
 impl Active {
-    /// A new segment; its header goes out with the first write.
-    pub(super) fn new(header: &Header, file: Box<dyn AppendFile>, mut buffer: Vec<u8>) -> Self {
+    /// A new segment, for which there are `room` bytes; its header goes out with the first write.
+    pub(super) fn new(header: &Header, room: usize, file: Box<dyn AppendFile>, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.extend_from_slice(&header.encode());
         Self {
@@ -37,6 +40,7 @@ impl Active {
             seed: Seed::new(header.id),
             file,
             buffer,
+            room,
             buffered_data: 0,
             good: 0,
             raw_len: 0,
@@ -54,8 +58,12 @@ impl Active {
         self.raw_len
     }
 
-    pub(super) fn has_data(&self) -> bool {
-        self.data.records > 0
+    /// Whether a record of `frame` bytes belongs into the next segment: this one has data and would become longer
+    /// than a segment, or there is no room for it.
+    pub(super) fn is_full_for(&self, frame: usize, segment_bytes: usize) -> bool {
+        let raw_len = self.raw_len + frame;
+        let is_long = self.data.records > 0 && raw_len > segment_bytes;
+        self.raw_len > 0 && (is_long || HEADER_LEN + raw_len > self.room)
     }
 
     /// Data records pushed so far.
@@ -115,19 +123,45 @@ impl Active {
         Records::new(self.buffer.get(header..).unwrap_or_default(), self.seed)
     }
 
+    /// Takes the reports out of what is not written yet.
+    pub(super) fn recall_reports(&mut self) -> Ledger {
+        let mut reports = Ledger::default();
+        let header = if self.good == 0 { HEADER_LEN } else { 0 };
+        let mut kept = self.buffer.get(..header).unwrap_or_default().to_vec();
+        for record in self.unwritten() {
+            match record.kind {
+                RecordKind::Data => frame::encode_record(&mut kept, self.seed, record),
+                RecordKind::Meta => reports.merge(&Ledger::from_json(record.payload)),
+            }
+        }
+        self.raw_len -= self.buffer.len() - kept.len();
+        self.buffer = kept;
+        reports
+    }
+
     /// Closes the file and gives the buffer back for the next segment.
     pub(super) fn into_buffer(self) -> Vec<u8> {
         self.buffer
     }
 }
 
+/// Interruptions of one write in a row that are put up with. A signal interrupts a write to a disk hardly ever; a
+/// file system that does nothing else has failed.
+const MAX_INTERRUPTIONS: u32 = 100;
+
 /// Writes all of `bytes`, however little the system takes at a time.
 pub(super) fn write_all(file: &mut dyn AppendFile, mut bytes: &[u8]) -> io::Result<()> {
+    let mut interruptions = 0;
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(len) => {
+                bytes = bytes.get(len..).unwrap_or_default();
+                interruptions = 0;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted && interruptions < MAX_INTERRUPTIONS => {
+                interruptions += 1;
+            }
             Err(error) => return Err(error),
         }
     }

@@ -1,17 +1,10 @@
-//! A writer directory: its files, their names, and what the writer knows of the sealed ones.
+//! What the writer knows of the sealed segments: its own and those it has claimed from another role.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
 use super::{
-    SegmentId, SegmentInfo, StoreError,
+    SegmentId, SegmentInfo,
     frame::{FRAME_LEN, HEADER_LEN},
-    fs::{AppendFile, Fs},
     report::Ledger,
 };
 
@@ -22,129 +15,20 @@ pub(super) const OVERHEAD: usize = HEADER_LEN + 2 * FRAME_LEN + Ledger::MAX_JSON
 /// beyond that, starts would cost too many reads of headers.
 pub(super) const MAX_FILES: usize = 512;
 
-const LOCK: &str = "LOCK";
-
-/// The three forms of a segment on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Being appended to.
-    Open,
-    /// Being compressed.
-    Temporary,
-    /// Final.
-    Sealed,
-}
-
-impl Form {
-    fn extension(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Temporary => "tmp",
-            Self::Sealed => "seg",
-        }
-    }
-}
-
-/// A file of ours.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
-    pub(super) id: SegmentId,
-    pub(super) form: Form,
-    pub(super) len: u64,
-}
-
-/// A writer directory and the file system it is on.
-#[derive(Debug, Clone)]
-pub(super) struct Dir {
-    fs: Arc<dyn Fs>,
-    path: PathBuf,
-}
-
-impl Dir {
-    pub(super) fn new(fs: Arc<dyn Fs>, path: PathBuf) -> Self {
-        Self { fs, path }
-    }
-
-    pub(super) fn create_and_lock(&self) -> Result<File, StoreError> {
-        self.fs.create_dirs(&self.path).map_err(|source| self.no_access(source))?;
-        let path = self.path.join(LOCK);
-        match self.fs.lock(&path) {
-            Ok(Some(lock)) => Ok(lock),
-            Ok(None) => Err(StoreError::InUse { path: self.path.clone() }),
-            Err(source) => Err(StoreError::Directory { path, source }),
-        }
-    }
-
-    /// The ids of all our files.
-    pub(super) fn ids(&self) -> Result<BTreeSet<SegmentId>, StoreError> {
-        let found = self.list().map_err(|source| self.no_access(source))?;
-        Ok(found.into_iter().map(|file| file.id).collect())
-    }
-
-    /// All our files, in no order.
-    pub(super) fn list(&self) -> io::Result<Vec<Found>> {
-        let entries = self.fs.list(&self.path)?;
-        let found = entries.into_iter().filter_map(|entry| {
-            let (stem, extension) = entry.name.split_once('.')?;
-            let forms = [Form::Open, Form::Temporary, Form::Sealed];
-            let form = forms.into_iter().find(|form| form.extension() == extension)?;
-            Some(Found { id: SegmentId::parse(stem)?, form, len: entry.len })
-        });
-        Ok(found.collect())
-    }
-
-    pub(super) fn path(&self, id: SegmentId, form: Form) -> PathBuf {
-        self.path.join(format!("{id}.{}", form.extension()))
-    }
-
-    pub(super) fn create(&self, id: SegmentId, form: Form) -> io::Result<Box<dyn AppendFile>> {
-        self.fs.create(&self.path(id, form))
-    }
-
-    pub(super) fn read(&self, id: SegmentId, form: Form, limit: usize) -> io::Result<Vec<u8>> {
-        self.fs.read(&self.path(id, form), limit)
-    }
-
-    pub(super) fn read_sealed(&self, id: SegmentId, limit: usize) -> io::Result<Vec<u8>> {
-        self.read(id, Form::Sealed, limit)
-    }
-
-    pub(super) fn rename(&self, id: SegmentId, from: Form, to: Form) -> io::Result<()> {
-        self.fs.rename(&self.path(id, from), &self.path(id, to))
-    }
-
-    /// Removes a file; that it is gone already is as good.
-    pub(super) fn remove(&self, id: SegmentId, form: Form) -> io::Result<()> {
-        match self.fs.remove_file(&self.path(id, form)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes the lock file, the directory and the stream's directory, as far as they are empty.
-    pub(super) fn remove_if_empty(&self) {
-        // What can't be removed is empty or not ours; nothing depends on it.
-        let _ = self.fs.remove_file(&self.path.join(LOCK));
-        if self.fs.remove_dir(&self.path).is_ok()
-            && let Some(parent) = self.path.parent()
-        {
-            let _ = self.fs.remove_dir(parent);
-        }
-    }
-
-    pub(super) fn display(&self) -> &Path {
-        &self.path
-    }
-
-    fn no_access(&self, source: io::Error) -> StoreError {
-        StoreError::Directory { path: self.path.clone(), source }
-    }
+/// Which directory a segment is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// That of claims, by the number of the role they are from.
+    Claimed(usize),
+    /// The writer's own.
+    Own,
 }
 
 /// A sealed segment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) info: SegmentInfo,
+    pub(super) place: Place,
     /// Whether drop reports may be in it.
     pub(super) has_meta: bool,
     /// Records found damaged and reported already.
@@ -156,12 +40,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(info: SegmentInfo, has_meta: bool) -> Self {
-        Self { info, has_meta, damaged: 0, condemned: false, stuck: false }
+    pub(super) fn new(info: SegmentInfo, place: Place, has_meta: bool) -> Self {
+        Self { info, place, has_meta, damaged: 0, condemned: false, stuck: false }
     }
 }
 
-/// The sealed segments of a directory.
+/// The sealed segments of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     entries: BTreeMap<SegmentId, Entry>,
@@ -181,6 +65,10 @@ impl Catalog {
         Some(entry)
     }
 
+    pub(super) fn get(&self, id: SegmentId) -> Option<Entry> {
+        self.entries.get(&id).copied()
+    }
+
     pub(super) fn get_mut(&mut self, id: SegmentId) -> Option<&mut Entry> {
         self.entries.get_mut(&id)
     }
@@ -189,8 +77,8 @@ impl Catalog {
         self.disk_bytes
     }
 
-    pub(super) fn stuck(&self) -> Vec<SegmentId> {
-        self.entries.values().filter(|entry| entry.stuck).map(|entry| entry.info.id).collect()
+    pub(super) fn stuck(&self) -> Vec<Entry> {
+        self.entries.values().filter(|entry| entry.stuck).copied().collect()
     }
 
     /// Bytes and files that stay when the condemned ones are gone.
@@ -199,17 +87,22 @@ impl Catalog {
         kept.fold((0, 0), |(bytes, files), entry| (bytes + entry.info.disk_bytes, files + 1))
     }
 
-    pub(super) fn oldest(&self) -> Option<Entry> {
-        self.entries.values().find(|entry| !entry.condemned).copied()
+    pub(super) fn condemned(&self) -> Vec<Entry> {
+        self.entries.values().filter(|entry| entry.condemned).copied().collect()
     }
 
-    pub(super) fn condemned(&self) -> Vec<SegmentId> {
-        self.entries.values().filter(|entry| entry.condemned).map(|entry| entry.info.id).collect()
+    /// Those in the writer's own directory.
+    pub(super) fn own(&self) -> impl Iterator<Item = SegmentId> + '_ {
+        self.entries.values().filter(|entry| entry.place == Place::Own).map(|entry| entry.info.id)
     }
 
-    /// What readers may see, oldest first.
+    /// What readers may see, oldest first. Claims come before all others: the process that wrote them has ended
+    /// or is behind, and generations of two directories say nothing about each other.
     pub(super) fn list(&self) -> Vec<SegmentInfo> {
-        self.entries.values().filter(|entry| !entry.condemned).map(|entry| entry.info).collect()
+        let mut visible: Vec<_> = self.entries.values().filter(|entry| !entry.condemned).collect();
+        // Stable, and the map has them in the order of their ids.
+        visible.sort_by_key(|entry| entry.place);
+        visible.into_iter().map(|entry| entry.info).collect()
     }
 
     pub(super) fn len(&self) -> usize {

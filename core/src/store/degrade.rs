@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     DropCount, DropReason, DropReport, ProcSeq, RecordKind, SeqRange, StoreError,
-    catalog::Form,
+    dir::Form,
     report::Ledger,
     stream::{Moment, Stream},
 };
@@ -70,6 +70,9 @@ impl Stream {
 
     /// Tries to write again, the oldest record first.
     pub(super) fn resume(&mut self, at: Moment) {
+        if !self.hold.is_held() {
+            return;
+        }
         self.failure = None;
         if !self.recovered {
             self.recover(at);
@@ -87,6 +90,9 @@ impl Stream {
 
     /// Tries again to seal the files for which it did not work.
     pub(super) fn seal_orphans(&mut self) {
+        if !self.hold.is_held() {
+            return;
+        }
         let ids: Vec<_> = self.orphans.keys().copied().collect();
         for id in ids {
             let Some(len) = self.orphans.remove(&id) else { continue };

@@ -38,16 +38,28 @@ pub(crate) trait Fs: fmt::Debug + Send + Sync {
     /// Creates and locks a file until the handle is dropped; `None` if somebody else has locked it.
     fn lock(&self, path: &Path) -> io::Result<Option<File>>;
 
+    /// The same, and waits while somebody else has it.
+    fn lock_wait(&self, path: &Path) -> io::Result<File>;
+
     /// The regular files of a directory whose names are UTF-8, in no order. No links, no directories.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// The directories in a directory whose names are UTF-8, in no order. No links.
+    fn subdirs(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     /// Creates a file that must not exist.
     fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
 
-    /// Reads at most the first `limit` bytes of a file.
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+    /// Opens a file that must exist, to write over it from its head. What is not written over stays.
+    fn overwrite(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
 
-    /// Renames within a directory, replacing the target.
+    /// Opens a file for reading, and says how long it is.
+    fn open(&self, path: &Path) -> io::Result<(Box<dyn Read>, u64)>;
+
+    /// Orders a file's data before whatever is done to it afterwards, through a descriptor of its own.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames within a file system, replacing the target.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
@@ -55,6 +67,16 @@ pub(crate) trait Fs: fmt::Debug + Send + Sync {
 
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Reads at most the first `limit` bytes of a file.
+pub(crate) fn read(fs: &dyn Fs, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let (file, len) = fs.open(path)?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(limit);
+    // One spare byte lets the last read see the end of the file without growing the buffer.
+    let mut bytes = Vec::with_capacity(len.saturating_add(1));
+    file.take(limit as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The file system of the operating system.
@@ -71,14 +93,25 @@ impl Fs for RealFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<File>> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        let file = private(&mut options).open(path)?;
-        // Named in full: std's own File::lock is unsupported on Android before Rust 1.98.
-        match fs4::FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(file)),
-            Err(fs4::TryLockError::WouldBlock) => Ok(None),
-            Err(fs4::TryLockError::Error(error)) => Err(error),
+        loop {
+            let file = open_lock(path)?;
+            // Named in full: std's own File::lock is unsupported on Android before Rust 1.98.
+            match fs4::FileExt::try_lock(&file) {
+                Ok(()) if is_linked(&file)? => return Ok(Some(file)),
+                Ok(()) => {}
+                Err(fs4::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs4::TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn lock_wait(&self, path: &Path) -> io::Result<File> {
+        loop {
+            let file = open_lock(path)?;
+            fs4::FileExt::lock(&file)?;
+            if is_linked(&file)? {
+                return Ok(file);
+            }
         }
     }
 
@@ -97,21 +130,43 @@ impl Fs for RealFs {
         Ok(entries)
     }
 
+    fn subdirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if entry.file_type()?.is_dir() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         let mut options = OpenOptions::new();
         options.append(true).create_new(true);
         Ok(Box::new(RealFile(private(&mut options).open(path)?)))
     }
 
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    fn overwrite(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
+        let mut options = OpenOptions::new();
+        options.write(true);
+        Ok(Box::new(RealFile(private(&mut options).open(path)?)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<(Box<dyn Read>, u64)> {
         let mut options = OpenOptions::new();
         options.read(true);
         let file = private(&mut options).open(path)?;
-        let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(limit);
-        // One spare byte lets the last read see the end of the file without growing the buffer.
-        let mut bytes = Vec::with_capacity(len.saturating_add(1));
-        file.take(limit as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let len = file.metadata()?.len();
+        Ok((Box::new(file), len))
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        // Windows flushes only what may be written.
+        options.write(true);
+        sync_data(&private(&mut options).open(path)?)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -140,12 +195,51 @@ impl AppendFile for RealFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        // std's sync_data empties the drive's cache on Apple systems, which takes tens of milliseconds.
-        #[cfg(target_vendor = "apple")]
-        return rustix::fs::fsync(&self.0).map_err(io::Error::from);
-        #[cfg(not(target_vendor = "apple"))]
-        self.0.sync_data()
+        sync_data(&self.0)
     }
+}
+
+/// Waits until a file's data is written: fdatasync, and what comes nearest to it elsewhere.
+#[cfg(not(target_vendor = "apple"))]
+fn sync_data(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+/// A barrier: the data gets to the drive before what is written later. std's `sync_data` would empty the drive's
+/// whole cache, which takes tens of milliseconds.
+#[cfg(target_vendor = "apple")]
+fn sync_data(file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: the descriptor is open while `file` is borrowed, and the command reads and writes no memory of ours.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_BARRIERFSYNC) };
+    if done != -1 {
+        return Ok(());
+    }
+    // Only Apple's own file systems know the barrier.
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOTSUP | libc::ENOTTY | libc::EINVAL) => rustix::fs::fsync(file).map_err(io::Error::from),
+        _ => Err(error),
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    private(&mut options).open(path)
+}
+
+/// Whether a locked file still has its name. If its directory was deleted meanwhile, the lock keeps nobody out.
+#[cfg(unix)]
+fn is_linked(file: &File) -> io::Result<bool> {
+    Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 0)
+}
+
+/// Whether a locked file still has its name: always, since a file that is open keeps it.
+#[cfg(not(unix))]
+fn is_linked(_file: &File) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Mode 0600 for a file that is created, and no link followed at the end of the path.
@@ -172,9 +266,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, b"0123456789").unwrap();
-        assert_eq!(RealFs.read(&path, 4).unwrap(), b"0123");
-        assert_eq!(RealFs.read(&path, 10).unwrap().len(), 10);
-        assert_eq!(RealFs.read(&path, 1_000_000).unwrap().len(), 10);
+        assert_eq!(read(&RealFs, &path, 4).unwrap(), b"0123");
+        assert_eq!(read(&RealFs, &path, 10).unwrap().len(), 10);
+        assert_eq!(read(&RealFs, &path, 1_000_000).unwrap().len(), 10);
     }
 
     #[test]
@@ -186,6 +280,46 @@ mod tests {
         assert!(RealFs.lock(&path).unwrap().is_none());
         drop(held);
         assert!(RealFs.lock(&path).unwrap().is_some());
+        let waited = RealFs.lock_wait(&path).unwrap();
+        assert!(RealFs.lock(&path).unwrap().is_none());
+        drop(waited);
+    }
+
+    #[test]
+    fn writing_over_a_file_keeps_what_is_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, b"0123456789").unwrap();
+        let mut file = RealFs.overwrite(&path).unwrap();
+        file.write(b"ab").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ab23456789");
+        file.truncate(4).unwrap();
+        file.sync().unwrap();
+        RealFs.sync(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ab23");
+        assert!(RealFs.overwrite(&dir.path().join("missing")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_on_a_deleted_file_is_not_taken_for_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let old = RealFs.lock(&path).unwrap().unwrap();
+        let (started, start) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                started.send(()).unwrap();
+                RealFs.lock_wait(&path).unwrap()
+            }
+        });
+        start.recv().unwrap();
+        fs::remove_file(&path).unwrap();
+        drop(old);
+        let held = waiting.join().unwrap();
+        assert!(is_linked(&held).unwrap());
+        assert!(RealFs.lock(&path).unwrap().is_none());
     }
 
     #[cfg(unix)]
@@ -202,7 +336,9 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::os::unix::fs::symlink(&path, dir.join("link")).unwrap();
         fs::create_dir(dir.join("directory")).unwrap();
+        std::os::unix::fs::symlink(dir.join("directory"), dir.join("linked directory")).unwrap();
         assert_eq!(RealFs.list(&dir).unwrap(), [DirEntry { name: "file".into(), len: 1 }]);
-        assert!(RealFs.read(&dir.join("link"), 10).is_err());
+        assert_eq!(RealFs.subdirs(&dir).unwrap(), ["directory"]);
+        assert!(read(&RealFs, &dir.join("link"), 10).is_err());
     }
 }

@@ -1,11 +1,14 @@
 //! What other threads hold of a stream.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    io::{self, ErrorKind},
+    sync::{Arc, mpsc},
+};
 
 use super::{
-    AppendError, DropCount, DropReason, DropReport, ProcId, ProcSeq, ReadError, Segment, SegmentId,
+    AppendError, DropCount, DropReason, DropReport, ProcId, ProcSeq, ReadError, Role, Segment, SegmentId,
     SegmentInfo, SeqRange, StoreError, StreamName, StreamStats,
-    catalog::Dir,
+    dir::Dir,
     queue::{Command, Shared},
     segment::{self, MAX_FILE},
 };
@@ -67,7 +70,7 @@ impl StreamHandle {
     }
 
     /// Flushes, seals the segment being written unless it is empty, and lists the sealed segments of this
-    /// role's directory, oldest first, those of earlier processes included. What is appended meanwhile goes to
+    /// role's directory, oldest first, those of earlier processes included; claimed ones come first. What is appended meanwhile goes to
     /// the next segment. A degraded stream lists what it has.
     ///
     /// # Errors
@@ -84,8 +87,8 @@ impl StreamHandle {
     ///
     /// See [`ReadError`]. [`ReadError::NotFound`] is normal: the segment made room for newer ones meanwhile.
     pub fn read(&self, id: &SegmentId) -> Result<Segment, ReadError> {
-        let file = self.dir.read_sealed(*id, MAX_FILE).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => ReadError::NotFound { id: *id },
+        let file = self.read_file(*id).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => ReadError::NotFound { id: *id },
             _ => ReadError::Io(error),
         })?;
         let segment = segment::parse_segment(&file)?;
@@ -99,12 +102,13 @@ impl StreamHandle {
         Ok(segment)
     }
 
-    /// Removes a segment that was delivered. A drop report of a part of it, made before, is written first.
+    /// Removes a segment that was delivered. A drop report of a part of it, made before, is on disk first.
     /// Nothing happens if it is gone already.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`] if the file can't be removed: it will be listed again. [`StoreError::Closed`].
+    /// [`StoreError::Degraded`] if such a report can't be written now, [`StoreError::Io`] if the file can't be
+    /// removed: the segment will be listed again. [`StoreError::Closed`].
     pub fn acknowledge(&self, id: &SegmentId) -> Result<(), StoreError> {
         self.ask(|reply| Command::Acknowledge(*id, reply))
     }
@@ -118,6 +122,26 @@ impl StreamHandle {
     /// can. [`StoreError::Closed`].
     pub fn discard(&self, id: &SegmentId, reason: DropReason) -> Result<(), StoreError> {
         self.ask(|reply| Command::Discard(*id, reason, reply))
+    }
+
+    /// Takes over the sealed segments of another role of this stream, oldest first, as many as this role's cap has
+    /// room for without dropping anything, and says how many. They show up in [`seal`](Self::seal),
+    /// [`read`](Self::read) and [`acknowledge`](Self::acknowledge) as this role's own, under their own process id
+    /// and numbers, and count towards its cap. Claim again after acknowledging, until the answer is 0.
+    ///
+    /// For an app that uploads what its extension has recorded while that does not run. If it does run, only what it
+    /// has sealed is taken; otherwise also the segment that its last process left open. What is not acknowledged
+    /// when this role is opened the next time goes back. A record may so be delivered twice, never differently.
+    ///
+    /// Claiming from the own role, or from one that never wrote, gives 0.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Directory`] without access to a directory, [`StoreError::Io`] if a file can't be moved (those
+    /// before it were), [`StoreError::Degraded`] before this role's own files could be looked at,
+    /// [`StoreError::Closed`].
+    pub fn claim(&self, role: &Role) -> Result<usize, StoreError> {
+        self.ask(|reply| Command::Claim(role.clone(), reply))
     }
 
     /// Reports that some records of a segment were given up, such as one that the server finds too large.
@@ -144,6 +168,19 @@ impl StreamHandle {
     #[must_use]
     pub fn stats(&self) -> StreamStats {
         self.shared.stats(self.index)
+    }
+
+    /// From the own directory, or else from those of claims.
+    fn read_file(&self, id: SegmentId) -> io::Result<Vec<u8>> {
+        let own = self.dir.read_sealed(id, MAX_FILE);
+        let is_missing =
+            |file: &io::Result<_>| matches!(file, Err(error) if error.kind() == ErrorKind::NotFound);
+        if !is_missing(&own) {
+            return own;
+        }
+        let roles = self.dir.claimed_roles();
+        let claims = roles.iter().map(|role| self.dir.claimed_from(role).read_sealed(id, MAX_FILE));
+        claims.into_iter().find(|claim| !is_missing(claim)).unwrap_or(own)
     }
 
     pub(super) fn clear(&self) -> Result<(), StoreError> {

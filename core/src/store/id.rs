@@ -45,17 +45,23 @@ impl FromStr for StreamName {
     }
 }
 
-/// Which process of the app writes. Each role has a writer directory of its own, so that processes never share
-/// a file that is written; a second process in the same role is refused.
+/// Which process of the app writes. Each role has a writer directory of its own, so that processes of different
+/// roles never share a file that is written.
+///
+/// [`Extension`](Self::Extension) and [`Service`](Self::Service) are exclusive: their process holds a file lock from
+/// open to shutdown, and a second one is refused. The other roles are shared: any number of processes take turns, and
+/// a lock is held only while the writer thread works, milliseconds at a time. So a system that suspends an idle app
+/// finds no lock held (iOS ends an app that holds one then, with the code 0xdead10cc); to be sure that the writer
+/// is idle, flush before the app goes to the background.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The network extension or VPN service process: directory `w-ext`.
+    /// The network extension or VPN service process: directory `w-ext`. Exclusive.
     Extension,
-    /// The app itself: directory `w-app`.
+    /// The app itself: directory `w-app`. Shared.
     App,
-    /// A background service: directory `w-svc`.
+    /// A background service: directory `w-svc`. Exclusive.
     Service,
-    /// Anything else: directory `w-` and the name, which obeys the rules of [`StreamName`].
+    /// Anything else: directory `w-` and the name, which obeys the rules of [`StreamName`]. Shared.
     Other(StreamName),
 }
 
@@ -68,6 +74,14 @@ impl Role {
             Self::App => "app",
             Self::Service => "svc",
             Self::Other(name) => name.as_str(),
+        }
+    }
+
+    /// Whether any number of processes may have this role at a time.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Extension | Self::Service => false,
+            Self::App | Self::Other(_) => true,
         }
     }
 }

@@ -3,9 +3,11 @@
 //! Owns one directory per stream and process role under a root that the host chooses:
 //!
 //! ```text
-//! <root>/<stream>/w-<role>/LOCK                              held by the writer while it runs
 //! <root>/<stream>/w-<role>/0000000000000017-9f3c21aa.seg     sealed, never changed again
 //! <root>/<stream>/w-<role>/0000000000000018-9f3c21aa.open    being appended to
+//! <root>/<stream>/w-<role>/LOCK, TURN                        who may write (see Processes)
+//! <root>/<stream>/w-<role>/RESERVE                           room for a drop report on a full disk
+//! <root>/<stream>/w-<role>/claimed/<other>/….seg             taken over from another role
 //! ```
 //!
 //! File names are generation and process id ([`SegmentId`]); their order is the order of age, and no clock takes
@@ -14,7 +16,7 @@
 //!
 //! **Append.** [`StreamHandle::append`] copies the record into a bounded queue and returns. One thread per store
 //! writes: when 16 KiB wait, or one second after the first waiting record, or when somebody flushes. With nothing
-//! to write it sleeps without a timeout. Nothing is on disk before the first record but the directory and `LOCK`.
+//! to write it sleeps without a timeout. Nothing is on disk before the first record but the directory and its locks.
 //!
 //! **Seal.** A segment whose next record would not fit is compressed into `<name>.tmp`, which is renamed to
 //! `<name>.seg`; then the `.open` file goes. A crash in between leaves both, and the sealed one is used if it is whole.
@@ -27,16 +29,28 @@
 //! **Recovery** runs on the writer thread. Files of earlier processes are read up to the first frame that does
 //! not check, sealed, and never appended to. Sealed segments cost one read of 64 bytes.
 //!
-//! **Failure.** On a full disk the stream drops its own oldest segment and tries once more. If a write fails all
-//! the same, the newest 64 KiB of records stay in memory and the next record that comes after 1, 2, 4 … 60 minutes
-//! triggers another attempt; [`StreamStats::state`] says so. Nothing here panics, and no append waits for a disk.
+//! **Processes.** The process of an exclusive role holds `LOCK` while its store is open; a second one is refused.
+//! Those of a shared role, such as the app, hold `TURN` while their writer works and nothing while it sleeps
+//! ([`Role`]). A process that starts seals what others of its role have open; they go on in a new segment. A role
+//! may claim what another has sealed ([`StreamHandle::claim`]): one rename, so that exactly one process has it.
 //!
-//! **Promise.** A record whose `flush` returned `Ok` survives the death of the process. Every record ever taken
-//! is delivered, on disk, or inside a drop report. Power loss may cost the last seconds ([`Durability`]).
+//! **Failure.** On a full disk the stream gives up its own oldest segments: the report of that is written where
+//! `RESERVE` kept the space, then they are removed. If a write fails all the same, the newest 64 KiB of records
+//! stay in memory and the next record that comes after 1, 2, 4 … 60 minutes triggers another attempt;
+//! [`StreamStats::state`] says so. Nothing here panics, and no append waits for a disk.
+//!
+//! **Promise.** A record whose `flush` returned `Ok` survives the death of the process. Such a record is removed
+//! only after it was acknowledged, or after the report that it was dropped is on disk: at whatever moment the
+//! process dies, it is delivered, on disk, or inside a drop report there. Records that no flush covered, and
+//! reports of records that never got to the disk (a full queue, a degraded stream), are in memory; a death then
+//! shows as a gap in the numbers of the process. Power loss may cost the last seconds ([`Durability`]). Files that
+//! somebody else deletes are no drops: only the loss of a whole directory is noticed and reported.
 
 mod active;
 mod catalog;
+mod claim;
 mod degrade;
+mod dir;
 mod error;
 mod frame;
 mod fs;
@@ -45,11 +59,13 @@ mod id;
 mod queue;
 mod recover;
 mod report;
+mod reserve;
 mod ring;
 mod rotate;
 mod segment;
 mod stats;
 mod stream;
+mod turn;
 mod writer;
 
 #[cfg(test)]
@@ -58,7 +74,7 @@ mod tests;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use self::{
-    catalog::Dir,
+    dir::Dir,
     fs::{Fs, RealFs},
     queue::{Queue, Shared},
     stream::Stream,
@@ -155,7 +171,10 @@ pub enum Durability {
     /// Never: the system writes when it likes.
     #[default]
     None,
-    /// Once per segment, when it is sealed and compressed.
+    /// Once per segment, when it is sealed: its data is on the drive (on Apple systems: on its way there, before
+    /// anything later) when it gets its final name. The name itself may follow when the file system next commits,
+    /// after seconds; until then the unsealed file is what a power loss leaves. A disk that refuses is not asked
+    /// twice; it is counted in [`StreamStats::sync_failures`].
     OnSeal,
 }
 
@@ -172,14 +191,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the streams: creates and locks their directories, and starts the writer thread, which then looks
+    /// Opens the streams: creates their directories, locks those of an exclusive [`Role`], and starts the writer thread, which then looks
     /// at the files of earlier processes while records are already accepted.
     ///
     /// Call it from a thread that may wait for a disk.
     ///
     /// # Errors
     ///
-    /// An invalid configuration; [`StoreError::InUse`] if the role has a writer already;
+    /// An invalid configuration; [`StoreError::InUse`] if an exclusive role has a writer already;
     /// [`StoreError::Directory`] without access to a directory. A full disk is no error here.
     pub fn open(config: StoreConfig, streams: Vec<StreamConfig>) -> Result<Self, StoreError> {
         Self::open_on(Arc::new(RealFs), config, streams)
@@ -194,12 +213,12 @@ impl Store {
             }
         }
         let mut dirs = Vec::new();
-        let mut locks = Vec::new();
+        let mut holds = Vec::new();
         let mut present = BTreeSet::new();
         for stream in &streams {
-            let path = config.root.join(stream.name.as_str()).join(format!("w-{}", config.role.as_str()));
-            let dir = Dir::new(Arc::clone(&fs), path);
-            locks.push(dir.create_and_lock()?);
+            let path = config.root.join(stream.name.as_str());
+            let dir = Dir::of_role(Arc::clone(&fs), &path, config.role.as_str());
+            holds.push(dir.hold(&config.role)?);
             present.extend(dir.ids()?);
             dirs.push(dir);
         }
@@ -218,10 +237,11 @@ impl Store {
         let streams = streams
             .into_iter()
             .zip(dirs.iter().cloned())
-            .zip(locks)
+            .zip(holds)
             .enumerate()
-            .map(|(index, ((stream, dir), lock))| {
-                Stream::new(stream, dir, lock, proc_id, generation, Arc::clone(&shared), index)
+            .map(|(index, ((stream, dir), hold))| {
+                let (role, shared) = (config.role.clone(), Arc::clone(&shared));
+                Stream::new(stream, role, (dir, hold), proc_id, generation, shared, index)
             })
             .collect();
         let writer = Writer::spawn(Arc::clone(&shared), streams, config.clock)?;
@@ -234,7 +254,18 @@ impl Store {
         self.handles.iter().find(|handle| handle.name() == name).cloned()
     }
 
-    /// Deletes every record of this role: those in memory, those on disk, drop reports too. For the withdrawal
+    /// Flushes every stream: for a host that goes to the background or stops. All are tried, whatever one of them
+    /// answers. Waits for the writer; afterwards it is idle and holds no lock in a shared role, unless more is
+    /// appended.
+    ///
+    /// # Errors
+    ///
+    /// The first of [`StoreError::Degraded`], [`StoreError::Closed`].
+    pub fn flush_all(&self) -> Result<(), StoreError> {
+        self.handles.iter().map(StreamHandle::flush).fold(Ok(()), Result::and)
+    }
+
+    /// Deletes every record of this role: those in memory, those on disk, claims and drop reports too. For the withdrawal
     /// of consent; stop appending first. The store stays usable, and numbers go on. Waits for the writer.
     ///
     /// # Errors

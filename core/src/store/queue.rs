@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    AppendError, DropCount, DropReason, DropReport, DropTotals, ProcId, ProcSeq, SegmentId, SegmentInfo,
-    SeqRange, StoreError, StreamState, StreamStats, report::Ledger,
+    AppendError, DropCount, DropReason, DropReport, DropTotals, ProcId, ProcSeq, Role, SegmentId,
+    SegmentInfo, SeqRange, StoreError, StreamState, StreamStats, report::Ledger,
 };
 
 /// Most records and payload bytes in a stream's queue: a second of very heavy logging, and a quarter MiB.
@@ -41,6 +41,7 @@ pub(super) enum Command {
         lost: u32,
     },
     Clear(SyncSender<Result<(), StoreError>>),
+    Claim(Role, SyncSender<Result<usize, StoreError>>),
 }
 
 /// What the writer takes out of a queue at once.
@@ -49,6 +50,8 @@ pub(super) struct Batch {
     bytes: Vec<u8>,
     entries: Vec<(ProcSeq, usize)>,
     pub(super) reports: Ledger,
+    /// Whether reports of readers are among them: no segment may be acknowledged before they are on disk.
+    pub(super) owed: bool,
 }
 
 impl Batch {
@@ -69,6 +72,7 @@ impl Batch {
         self.bytes.clear();
         self.entries.clear();
         self.reports = Ledger::default();
+        self.owed = false;
         // A rare large record must not keep its memory.
         self.bytes.shrink_to(4 * WRITE_BYTES);
     }
@@ -211,6 +215,7 @@ impl Shared {
         let mut inbox = self.lock();
         if let Some(queue) = inbox.queues.get_mut(stream) {
             queue.report(report);
+            queue.waiting.owed = true;
         }
         drop(inbox);
         self.wake.notify_one();

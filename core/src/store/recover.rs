@@ -8,15 +8,20 @@ use std::io;
 use super::{
     DropCount, DropReason, DropReport, Durability, ProcSeq, ReadError, SegmentId, SeqRange,
     active::write_all,
-    catalog::{Entry, Form, Found},
+    catalog::{Entry, Place},
+    dir::{Form, Found},
     frame::{FRAME_LEN, HEADER_LEN, estimate_records, flag},
+    reserve::RESERVE_BYTES,
     segment::{self, MAX_FILE, Segment},
-    stream::{Moment, Stream},
+    stream::{Leftover, Moment, Skip, Stream},
 };
 
 impl Stream {
     /// Takes over what earlier processes left.
     pub(super) fn recover(&mut self, at: Moment) {
+        if !self.hold.is_held() {
+            return;
+        }
         let mut found = match self.dir.list() {
             Ok(found) => found,
             Err(error) => {
@@ -29,15 +34,18 @@ impl Stream {
         for files in found.chunk_by(|a, b| a.id == b.id) {
             let of = |form| files.iter().find(|file| file.form == form);
             if let Some(file) = of(Form::Temporary) {
-                self.leftovers.push(*file);
+                self.leftovers.push(Leftover::own(file));
             }
             match (of(Form::Open), of(Form::Sealed)) {
                 (Some(open), Some(sealed)) => self.take_pair(open, sealed),
                 (Some(open), None) => self.take_open(open),
-                (None, Some(sealed)) => self.take_sealed(sealed),
+                (None, Some(sealed)) => self.take_sealed(Place::Own, sealed),
                 (None, None) => {}
             }
         }
+        // One that was not finished is made again.
+        self.has_reserve = self.dir.reserve_len() == Some(RESERVE_BYTES);
+        self.return_claims();
         self.recovered = true;
         self.settle(at);
     }
@@ -62,8 +70,8 @@ impl Stream {
             let file = self.dir.read(open.id, Form::Open, MAX_FILE).unwrap_or_default();
             self.lose_tail(open.id, segment.info().last_seq, file.get(skip..).unwrap_or_default());
         }
-        self.leftovers.push(*open);
-        self.take_sealed(sealed);
+        self.leftovers.push(Leftover::own(open));
+        self.take_sealed(Place::Own, sealed);
     }
 
     fn take_open(&mut self, file: &Found) {
@@ -73,36 +81,49 @@ impl Stream {
         }
     }
 
-    fn take_sealed(&mut self, file: &Found) {
-        let header = match self.dir.read_sealed(file.id, HEADER_LEN) {
+    pub(super) fn take_sealed(&mut self, place: Place, file: &Found) {
+        let header = match self.place_dir(place).read_sealed(file.id, HEADER_LEN) {
             Ok(bytes) => segment::read_header(&bytes),
             Err(error) => Err(ReadError::Io(error)),
         };
         match header {
             Ok(header) if header.id == file.id => {
-                let (records, bytes) = (header.dropped_records, header.dropped_bytes);
-                self.ever_dropped.records = self.ever_dropped.records.max(records);
-                self.ever_dropped.bytes = self.ever_dropped.bytes.max(bytes);
+                if place == Place::Own {
+                    let (records, bytes) = (header.dropped_records, header.dropped_bytes);
+                    self.ever_dropped.records = self.ever_dropped.records.max(records);
+                    self.ever_dropped.bytes = self.ever_dropped.bytes.max(bytes);
+                }
                 match segment::sealed_info(&header, file.len) {
                     Some(info) => {
                         let has_meta = header.has(flag::META);
-                        self.catalog.insert(Entry::new(info, has_meta));
+                        self.catalog.insert(Entry::new(info, place, has_meta));
                     }
-                    None => self.take_uncompressed(file),
+                    None => self.take_uncompressed(place, file),
                 }
             }
-            Ok(_) | Err(ReadError::Corrupt { .. }) => self.lose_file(file.id, Form::Sealed, file.len),
-            Err(_) => self.skipped_files += 1,
+            Ok(_) | Err(ReadError::Corrupt { .. }) => self.lose_file(&Leftover::at(place, file)),
+            Err(error) => self.skip(file, &error),
         }
     }
 
     /// Sealed by renaming: the header says nothing about the records.
-    fn take_uncompressed(&mut self, file: &Found) {
-        match self.dir.read_sealed(file.id, MAX_FILE).map(|bytes| segment::parse_segment(&bytes)) {
-            Ok(Ok(segment)) => self.enter(&segment, file.len),
-            Ok(Err(_)) => self.lose_file(file.id, Form::Sealed, file.len),
-            Err(_) => self.skipped_files += 1,
+    fn take_uncompressed(&mut self, place: Place, file: &Found) {
+        let bytes = self.place_dir(place).read_sealed(file.id, MAX_FILE);
+        match bytes.map_err(ReadError::Io).and_then(|bytes| segment::parse_segment(&bytes)) {
+            Ok(segment) => self.enter(&segment, place, file.len),
+            Err(error @ ReadError::Io(_)) => self.skip(file, &error),
+            Err(_) => self.lose_file(&Leftover::at(place, file)),
         }
+    }
+
+    fn skip(&mut self, file: &Found, error: &ReadError) {
+        let why = match error {
+            // Gone since it was listed.
+            ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => return,
+            ReadError::Io(_) => Skip::Unreadable,
+            _ => Skip::Later,
+        };
+        self.skipped.insert((file.id, file.form), why);
     }
 
     /// Seals an open file. Returns the data records in it that are accounted for: valid, or reported as damaged.
@@ -112,11 +133,12 @@ impl Stream {
             Ok((segment, tail)) if segment.info().id == id => (segment, tail),
             Ok(_) | Err(ReadError::Corrupt { .. }) => {
                 let frames = file.get(HEADER_LEN..).unwrap_or_default();
-                self.lose_file(id, Form::Open, file.len() as u64);
+                let len = file.len() as u64;
+                self.lose_file(&Leftover { place: Place::Own, id, form: Form::Open, len });
                 return Ok(estimate_records(frames));
             }
             Err(_) => {
-                self.skipped_files += 1;
+                self.skipped.insert((id, Form::Open), Skip::Later);
                 return Ok(u64::MAX);
             }
         };
@@ -127,22 +149,25 @@ impl Stream {
             Some(len) => {
                 // With damage behind its records, the open file waits for the report.
                 if damaged > 0 || self.dir.remove(id, Form::Open).is_err() {
-                    self.leftovers.push(Found { id, form: Form::Open, len: plain_len });
+                    let (place, form) = (Place::Own, Form::Open);
+                    self.leftovers.push(Leftover { place, id, form, len: plain_len });
                 }
                 len
             }
             None => {
+                self.sync_path(id, Form::Open);
                 self.dir.rename(id, Form::Open, Form::Sealed)?;
                 plain_len
             }
         };
         let valid = segment.records().filter(|record| record.kind == super::RecordKind::Data).count() as u64;
-        self.enter(&segment, disk_bytes);
+        self.enter(&segment, Place::Own, disk_bytes);
         Ok(valid.saturating_add(damaged))
     }
 
-    /// Writes the compressed file and gives it its final name. `None` if it is not worth it or did not work.
-    fn write_packed(&self, segment: &Segment, plain_len: u64) -> Option<u64> {
+    /// Writes the compressed file and gives it its final name. `None` if it is not worth it or did not work: then
+    /// the file stays as it is, which another attempt to write might not.
+    fn write_packed(&mut self, segment: &Segment, plain_len: u64) -> Option<u64> {
         let id = segment.info().id;
         let packed = segment::pack(segment)?;
         let len = packed.len() as u64;
@@ -155,7 +180,7 @@ impl Stream {
             write_all(file.as_mut(), &packed)?;
             match self.config.durability {
                 Durability::None => Ok(()),
-                Durability::OnSeal => file.sync(),
+                Durability::OnSeal => file.sync().inspect_err(|_| self.sync_failures += 1),
             }
         });
         match written.and_then(|()| self.dir.rename(id, Form::Temporary, Form::Sealed)) {
@@ -168,9 +193,17 @@ impl Stream {
         }
     }
 
-    fn enter(&mut self, segment: &Segment, disk_bytes: u64) {
+    /// For a file that is sealed as it is. If the disk does not confirm it, it is used all the same: its records can
+    /// be read as long as the system runs.
+    fn sync_path(&mut self, id: SegmentId, form: Form) {
+        if self.config.durability == Durability::OnSeal && self.dir.sync(id, form).is_err() {
+            self.sync_failures += 1;
+        }
+    }
+
+    fn enter(&mut self, segment: &Segment, place: Place, disk_bytes: u64) {
         let info = super::SegmentInfo { disk_bytes, ..*segment.info() };
-        self.catalog.insert(Entry::new(info, segment.has_meta()));
+        self.catalog.insert(Entry::new(info, place, segment.has_meta()));
     }
 
     /// Reports the bytes behind the last valid record; says how many records they may have been.
@@ -190,12 +223,12 @@ impl Stream {
 
     /// Reports a file in which nothing is valid. How many records it held nobody knows: at least one, unless
     /// it is no longer than a header.
-    fn lose_file(&mut self, id: SegmentId, form: Form, len: u64) {
-        if len > HEADER_LEN as u64 {
-            let frames = len - HEADER_LEN as u64;
+    fn lose_file(&mut self, file: &Leftover) {
+        if file.len > HEADER_LEN as u64 {
+            let frames = file.len - HEADER_LEN as u64;
             let count = DropCount { records: 1, bytes: frames.saturating_sub(FRAME_LEN as u64) };
             self.lose(DropReport { reason: DropReason::Corrupt, count, range: None });
         }
-        self.leftovers.push(Found { id, form, len });
+        self.leftovers.push(*file);
     }
 }

@@ -1,18 +1,22 @@
 //! Making room: which segments go, what is said about them, and when their files are removed.
 //!
 //! Removal has two steps. A segment is *condemned*: its loss and the reports it holds are entered in the ledger.
-//! When the ledger is on disk, what is condemned is *reaped*. Only on a full disk the order is the reverse,
-//! because nothing can be written before something is removed.
+//! When the ledger is on disk, what is condemned is *reaped*. On a full disk the report is written where space was
+//! kept for it: see `reserve`.
+//!
+//! A segment that is not there when it is to be condemned was claimed by another role, which accounts for it.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, mem};
 
 use super::{
     DropCount, DropReason, DropReport, RecordKind, SegmentId, SeqRange,
-    catalog::{Form, Found, MAX_FILES},
-    frame::FRAME_LEN,
+    catalog::{Entry, MAX_FILES, Place},
+    dir::Form,
+    frame::{FRAME_LEN, HEADER_LEN},
     report::Ledger,
+    reserve::RESERVE_BYTES,
     segment::{self, MAX_FILE},
-    stream::{Moment, Stream},
+    stream::{Leftover, Moment, Stream},
 };
 
 /// Files that can't be removed before the directory is blamed, and nothing more given up in vain. One alone may
@@ -41,37 +45,51 @@ impl Stream {
 
     /// Condemns the oldest segments until `bytes` more fit under the cap. False if nothing helps.
     pub(super) fn make_room(&mut self, bytes: u64) -> bool {
-        let mut retried = false;
+        let most = self.config.max_disk_bytes;
+        let mut candidates = None;
+        let (mut kept, mut files) = self.catalog.remaining();
         loop {
-            let (kept, files) = self.catalog.remaining();
-            if kept + self.unlisted_bytes() + bytes <= self.config.max_disk_bytes && files < MAX_FILES {
+            let others = self.unlisted_bytes() + self.foreign_growth() + RESERVE_BYTES;
+            if kept + others + bytes <= most && files < MAX_FILES {
                 return true;
             }
-            if !retried {
-                retried = true;
+            let Some(candidates) = &mut candidates else {
                 self.retry_removal();
+                (kept, files) = self.catalog.remaining();
+                candidates = Some(self.catalog.list().into_iter());
                 continue;
-            }
+            };
             if self.catalog.stuck().len() >= MAX_STUCK {
                 return false;
             }
-            let Some(oldest) = self.catalog.oldest() else { return false };
-            self.condemn(oldest.info.id, DropReason::Rotation);
+            let Some(oldest) = candidates.next() else { return false };
+            self.condemn(oldest.id, DropReason::Rotation);
+            kept = kept.saturating_sub(oldest.disk_bytes);
+            files = files.saturating_sub(1);
         }
     }
 
     /// Enters a segment and the reports in it into the ledger, and marks it for removal.
     pub(super) fn condemn(&mut self, id: SegmentId, reason: DropReason) {
-        let Some(entry) = self.catalog.get_mut(id).filter(|entry| !entry.condemned) else { return };
-        entry.condemned = true;
-        let entry = *entry;
+        let Some(entry) = self.catalog.get(id).filter(|entry| !entry.condemned) else { return };
         let info = entry.info;
+        let limit = if entry.has_meta { MAX_FILE } else { HEADER_LEN };
+        let file = self.place_dir(entry.place).read_sealed(id, limit);
+        if let Err(error) = &file
+            && error.kind() == ErrorKind::NotFound
+        {
+            self.catalog.remove(id);
+            return;
+        }
+        if let Some(entry) = self.catalog.get_mut(id) {
+            entry.condemned = true;
+        }
         let mut count = DropCount {
             records: u64::from(info.records.saturating_sub(entry.damaged)),
             bytes: u64::from(info.raw_bytes).saturating_sub(FRAME_LEN as u64 * u64::from(info.records)),
         };
         if entry.has_meta
-            && let Ok(file) = self.dir.read_sealed(id, MAX_FILE)
+            && let Ok(file) = file
             && let Ok(segment) = segment::parse_segment(&file)
         {
             let unreported = u64::from(segment.lost_records().saturating_sub(entry.damaged));
@@ -95,50 +113,46 @@ impl Stream {
     pub(super) fn reap(&mut self) {
         let written = self.active.as_ref().is_none_or(|active| !active.is_dirty());
         if self.ledger.is_empty() && written {
+            self.owed = false;
             self.reap_now();
         }
     }
 
-    fn reap_now(&mut self) {
-        for id in self.catalog.condemned() {
-            // What can't be removed now stays condemned: never listed, removed later or by a later process.
-            if self.dir.remove(id, Form::Sealed).is_ok() {
-                self.catalog.remove(id);
-            } else if let Some(entry) = self.catalog.get_mut(id) {
-                entry.stuck = true;
-            }
+    /// Removes it at once. Every report about it must be on disk.
+    pub(super) fn reap_now(&mut self) {
+        for entry in self.catalog.condemned() {
+            self.remove_condemned(&entry);
         }
         self.remove_leftovers();
     }
 
     /// Removes what could not be removed before and is in the way of the next segment.
     fn retry_removal(&mut self) {
-        for id in self.catalog.stuck() {
-            if self.dir.remove(id, Form::Sealed).is_ok() {
-                self.catalog.remove(id);
-            }
+        for entry in self.catalog.stuck() {
+            self.remove_condemned(&entry);
         }
         self.remove_leftovers();
     }
 
-    fn remove_leftovers(&mut self) {
-        let dir = &self.dir;
-        self.leftovers.retain(|file| dir.remove(file.id, file.form).is_err());
+    /// What can't be removed now stays condemned: never listed, removed later or by a later process.
+    fn remove_condemned(&mut self, entry: &Entry) {
+        let id = entry.info.id;
+        if self.place_dir(entry.place).remove(id, Form::Sealed).is_ok() {
+            self.catalog.remove(id);
+        } else if let Some(entry) = self.catalog.get_mut(id) {
+            entry.stuck = true;
+        }
     }
 
-    /// Makes room on a full disk. The report of it is only in memory until the next write succeeds.
-    pub(super) fn drop_oldest_now(&mut self) -> bool {
-        if let Some(oldest) = self.catalog.oldest() {
-            self.condemn(oldest.info.id, DropReason::DiskFull);
-        }
-        let before = self.catalog.len() + self.leftovers.len();
-        self.reap_now();
-        self.catalog.len() + self.leftovers.len() < before
+    fn remove_leftovers(&mut self) {
+        let mut leftovers = mem::take(&mut self.leftovers);
+        leftovers.retain(|file| self.place_dir(file.place).remove(file.id, file.form).is_err());
+        self.leftovers = leftovers;
     }
 
     pub(super) fn remove_or_leave(&mut self, id: SegmentId, form: Form) {
         if self.dir.remove(id, form).is_err() {
-            self.leftovers.push(Found { id, form, len: 0 });
+            self.leftovers.push(Leftover { place: Place::Own, id, form, len: 0 });
         }
     }
 }

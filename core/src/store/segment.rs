@@ -8,7 +8,7 @@ use std::{io::Read, path::Path};
 use super::{
     MAX_PAYLOAD, ProcId, ProcSeq, ReadError, Record, RecordKind, SegmentId,
     frame::{FRAME_LEN, HEADER_LEN, Header, HeaderError, Records, Seed, flag},
-    fs::{Fs, RealFs},
+    fs::{self, RealFs},
     report::Ledger,
 };
 
@@ -18,7 +18,8 @@ pub(super) const MAX_RAW: usize = 2 * FRAME_LEN + Ledger::MAX_JSON + MAX_PAYLOAD
 /// Largest file of a segment. Compression is only used when it makes the file smaller.
 pub(super) const MAX_FILE: usize = HEADER_LEN + MAX_RAW;
 
-/// zstd level 1 packs our records 6 to 7 times; higher levels cost more memory and gain nothing on them.
+/// zstd level 1 packs our records 6 times. Even on lines whose every field is random (`zstd -b1 -e9 -B256K`), level 3
+/// packs less (5.6 times instead of 5.9), and level 9 takes nine times as long and more memory for 6.4 times.
 const ZSTD_LEVEL: i32 = 1;
 
 /// Windows up to 512 KiB are accepted when a damaged frame is unpacked piecewise: [`MAX_RAW`] needs no larger.
@@ -91,7 +92,7 @@ impl Segment {
 ///
 /// See [`ReadError`]; never [`ReadError::NotFound`].
 pub fn open_segment(path: &Path) -> Result<Segment, ReadError> {
-    parse_segment(&RealFs.read(path, MAX_FILE)?)
+    parse_segment(&fs::read(&RealFs, path, MAX_FILE)?)
 }
 
 /// Reads the bytes of a segment file. Never panics and allocates at most about 300 KiB, whatever the bytes are.

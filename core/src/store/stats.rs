@@ -81,12 +81,15 @@ pub struct StreamStats {
     pub refused_closed: u64,
     /// Records given up, of this and of earlier processes.
     pub dropped: DropTotals,
-    /// Bytes of the stream's files in this role's directory, the open one included.
+    /// Bytes of the stream's files in this role's directory, the open one, claims and the reserve included.
     pub disk_bytes: u64,
-    /// Sealed segments.
+    /// Sealed segments, claimed ones included.
     pub segments: usize,
     /// Files that are kept but can't be used: of a later format version, or unreadable at present.
     pub skipped_files: usize,
+    /// Files that the disk did not confirm to have written, with [`Durability::OnSeal`](super::Durability::OnSeal).
+    /// They are used as if it had; a power loss may cost them.
+    pub sync_failures: u64,
     /// Whether the stream can write.
     pub state: StreamState,
 }

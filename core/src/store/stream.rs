@@ -2,11 +2,11 @@
 //!
 //! Only the writer thread calls this. Failures do not travel outwards: they end in the stream's state, in the
 //! ledger, or in the answer to a request. Parts of it with an idea of their own: `rotate` makes room, `degrade`
-//! deals with a disk that fails, `recover` with files of earlier processes.
+//! deals with a disk that fails, `reserve` with one that is full, `recover` with files of earlier processes, `turn` with
+//! other processes, `claim` with other roles.
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, ErrorKind},
     mem,
     sync::Arc,
@@ -14,17 +14,23 @@ use std::{
 };
 
 use super::{
-    DropCount, DropReason, DropReport, DropTotals, ProcId, ProcSeq, Record, RecordKind, SegmentId,
+    DropCount, DropReason, DropReport, DropTotals, ProcId, ProcSeq, Record, RecordKind, Role, SegmentId,
     SegmentInfo, SeqRange, StoreError, StreamConfig, StreamState, StreamStats,
     active::Active,
-    catalog::{Catalog, Dir, Form, Found, OVERHEAD},
+    catalog::{Catalog, OVERHEAD, Place},
     degrade::{Failure, is_full},
+    dir::{Dir, Form, Found, Hold},
     frame::{FRAME_LEN, Header},
+    fs::AppendFile,
     queue::{Batch, Shared, WRITE_BYTES},
     report::Ledger,
+    reserve::RESERVE_BYTES,
     ring::Ring,
 };
 use crate::clock::Instant;
+
+/// What is written to a new segment at first, unless a record is larger: header, report and a buffer.
+const MAX_FIRST_WRITE: usize = OVERHEAD + WRITE_BYTES;
 
 /// The time of a turn of the writer.
 #[derive(Debug, Clone, Copy)]
@@ -34,24 +40,60 @@ pub(super) struct Moment {
     pub(super) unix_ms: i64,
 }
 
+/// Why a file is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Skip {
+    /// Of a format that this version does not know.
+    Later,
+    /// It may be readable another time, as after a device is unlocked.
+    Unreadable,
+}
+
+/// A file that is to be removed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leftover {
+    pub(super) place: Place,
+    pub(super) id: SegmentId,
+    pub(super) form: Form,
+    pub(super) len: u64,
+}
+
+impl Leftover {
+    pub(super) fn own(file: &Found) -> Self {
+        Self::at(Place::Own, file)
+    }
+
+    pub(super) fn at(place: Place, file: &Found) -> Self {
+        Self { place, id: file.id, form: file.form, len: file.len }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) config: StreamConfig,
+    pub(super) role: Role,
     pub(super) dir: Dir,
-    /// Held until the stream is dropped.
-    _lock: File,
+    pub(super) hold: Hold,
     pub(super) proc_id: ProcId,
-    shared: Arc<Shared>,
-    index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: usize,
 
     pub(super) catalog: Catalog,
     pub(super) active: Option<Active>,
-    spare_buffer: Vec<u8>,
-    next_generation: u64,
+    pub(super) spare_buffer: Vec<u8>,
+    pub(super) next_generation: u64,
     /// Reports that are not in the stream yet.
     pub(super) ledger: Ledger,
+    /// Reports about parts of segments came in and are not on disk: until then nothing may be acknowledged.
+    pub(super) owed: bool,
+    /// Whether there is room on disk for a report.
+    pub(super) has_reserve: bool,
+    /// Where the segments of other roles are that were claimed.
+    pub(super) claims: Vec<Dir>,
+    /// Sizes of the files that other processes of this role have open.
+    pub(super) foreign: Vec<u64>,
     /// Files whose content is in the ledger or in another file: removed once the ledger is on disk.
-    pub(super) leftovers: Vec<Found>,
+    pub(super) leftovers: Vec<Leftover>,
     /// Files that could not be sealed, with their sizes: tried again when writing works again.
     pub(super) orphans: BTreeMap<SegmentId, u64>,
 
@@ -60,7 +102,9 @@ pub(super) struct Stream {
     pub(super) failures: u32,
 
     written: u64,
-    pub(super) skipped_files: usize,
+    pub(super) sync_failures: u64,
+    /// Files that can't be used.
+    pub(super) skipped: BTreeMap<(SegmentId, Form), Skip>,
     dropped: DropTotals,
     /// Of this directory since it exists, as far as headers tell.
     pub(super) ever_dropped: DropCount,
@@ -70,8 +114,8 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         config: StreamConfig,
-        dir: Dir,
-        lock: File,
+        role: Role,
+        (dir, hold): (Dir, Hold),
         proc_id: ProcId,
         next_generation: u64,
         shared: Arc<Shared>,
@@ -79,8 +123,9 @@ impl Stream {
     ) -> Self {
         Self {
             config,
+            role,
             dir,
-            _lock: lock,
+            hold,
             proc_id,
             shared,
             index,
@@ -89,13 +134,18 @@ impl Stream {
             spare_buffer: Vec::new(),
             next_generation,
             ledger: Ledger::default(),
+            owed: false,
+            has_reserve: false,
+            claims: Vec::new(),
+            foreign: Vec::new(),
             leftovers: Vec::new(),
             orphans: BTreeMap::new(),
             ring: Ring::default(),
             failure: None,
             failures: 0,
             written: 0,
-            skipped_files: 0,
+            sync_failures: 0,
+            skipped: BTreeMap::new(),
             dropped: DropTotals::default(),
             ever_dropped: DropCount::default(),
             recovered: false,
@@ -113,6 +163,7 @@ impl Stream {
             self.ever_dropped.add(report.count);
             self.ledger.add(*report);
         }
+        self.owed |= batch.owed;
         if batch.records().next().is_some() {
             self.resume_if_due(at);
         }
@@ -137,16 +188,21 @@ impl Stream {
         let _ = self.flush(at);
         self.seal_active();
         self.seal_orphans();
+        self.look_again(at);
         self.settle(at);
         self.catalog.list()
     }
 
     pub(super) fn acknowledge(&mut self, id: SegmentId, at: Moment) -> Result<(), StoreError> {
         self.settle(at);
-        if self.catalog.get_mut(id).is_none() {
-            return Ok(());
+        let Some(entry) = self.catalog.get(id) else { return Ok(()) };
+        if self.owed && !self.report_apart(at) {
+            // The segment is what proves that something is missing, until the report of it can be written.
+            self.check()?;
+            let (stream, reason) = (self.config.name.to_string(), DropReason::IoError);
+            return Err(StoreError::Degraded { stream, reason, error: ErrorKind::Other });
         }
-        self.dir
+        self.place_dir(entry.place)
             .remove(id, Form::Sealed)
             .map_err(|source| self.io_error("remove", id, Form::Sealed, source))?;
         self.catalog.remove(id);
@@ -189,23 +245,40 @@ impl Stream {
         self.active = None;
         self.catalog = Catalog::default();
         self.ledger = Ledger::default();
+        self.owed = false;
         self.ring = Ring::default();
         self.leftovers.clear();
         self.orphans.clear();
+        self.foreign.clear();
+        self.skipped.clear();
         self.ever_dropped = DropCount::default();
         self.failure = None;
         self.failures = 0;
-        self.skipped_files = 0;
-        let path = self.dir.display().to_path_buf();
-        let found = self.dir.list().map_err(|source| StoreError::Directory { path, source })?;
-        self.recovered = true;
+        let mut result = self.clear_place(Place::Own);
+        self.has_reserve = false;
+        if let Err(source) = self.dir.remove_reserve() {
+            result = result.and(Err(self.dir.no_access(source)));
+        }
+        self.claims = self.dir.claimed_roles().iter().map(|role| self.dir.claimed_from(role)).collect();
+        for index in 0..self.claims.len() {
+            let cleared = self.clear_place(Place::Claimed(index));
+            result = result.and(cleared);
+        }
+        self.dir.remove_empty_claims();
+        result
+    }
+
+    fn clear_place(&mut self, place: Place) -> Result<(), StoreError> {
+        let dir = self.place_dir(place).clone();
         let mut result = Ok(());
-        for file in found {
-            if let Err(source) = self.dir.remove(file.id, file.form) {
-                self.leftovers.push(file);
-                result = Err(self.io_error("remove", file.id, file.form, source));
+        for file in dir.list().map_err(|source| dir.no_access(source))? {
+            if let Err(source) = dir.remove(file.id, file.form) {
+                self.leftovers.push(Leftover::at(place, &file));
+                let path = dir.path(file.id, file.form);
+                result = Err(StoreError::Io { action: "remove", path, source });
             }
         }
+        self.recovered = true;
         result
     }
 
@@ -236,7 +309,8 @@ impl Stream {
             dropped: self.dropped,
             disk_bytes: self.disk_bytes(),
             segments: self.catalog.list().len(),
-            skipped_files: self.skipped_files,
+            skipped_files: self.skipped.len(),
+            sync_failures: self.sync_failures,
             state,
             ..StreamStats::default()
         }
@@ -252,8 +326,7 @@ impl Stream {
     pub(super) fn append(&mut self, seq: ProcSeq, payload: &[u8], at: Moment) {
         let frame = FRAME_LEN + payload.len();
         if let Some(active) = &self.active
-            && active.has_data()
-            && active.raw_len() + frame > self.segment_bytes()
+            && active.is_full_for(frame, self.segment_bytes())
         {
             self.write_out(at);
             self.seal_active();
@@ -318,31 +391,31 @@ impl Stream {
 
     /// Starts a segment with room for a record of `frame` bytes, dropping old ones for it. The reports go first.
     fn begin(&mut self, frame: usize, first_seq: Option<ProcSeq>, at: Moment) {
+        self.look_again(at);
         let whole = self.segment_bytes().max(OVERHEAD + frame);
-        // For the compressed copy, which exists beside the original for a moment, and for the next segment's
-        // first report, which is written before its room is made.
-        let beside = (self.segment_bytes() / 4).max(OVERHEAD);
-        let room = (whole + beside) as u64;
+        let room = (whole + self.beside()) as u64;
+        if self.failure.is_some() {
+            return;
+        }
         if !self.make_room(room) {
             self.fail(&ErrorKind::StorageFull.into(), at);
             return;
         }
-        let id = SegmentId { generation: self.next_generation, proc_id: self.proc_id };
-        let mut created = self.dir.create(id, Form::Open);
+        self.keep_reserve();
+        let mut created = self.create_next();
         if let Err(error) = &created
             && is_full(error)
-            && self.drop_oldest_now()
+            && self.make_room_on_disk(whole.min(MAX_FIRST_WRITE) as u64, at)
         {
-            created = self.dir.create(id, Form::Open);
+            created = self.create_next();
         }
-        let file = match created {
-            Ok(file) => file,
+        let (id, file) = match created {
+            Ok(created) => created,
             Err(error) => {
                 self.fail(&error, at);
                 return;
             }
         };
-        self.next_generation += 1;
         let header = Header {
             flags: 0,
             id,
@@ -354,21 +427,39 @@ impl Stream {
             dropped_records: self.ever_dropped.records,
             dropped_bytes: self.ever_dropped.bytes,
         };
-        self.active = Some(Active::new(&header, file, mem::take(&mut self.spare_buffer)));
+        self.active = Some(Active::new(&header, whole, file, mem::take(&mut self.spare_buffer)));
         self.push_reports();
         self.report_and_reap(room, at);
     }
 
+    fn create_next(&mut self) -> io::Result<(SegmentId, Box<dyn AppendFile>)> {
+        let id = SegmentId { generation: self.next_generation, proc_id: self.proc_id };
+        let file = self.create_open(id)?;
+        self.next_generation += 1;
+        Ok((id, file))
+    }
+
+    /// Room for the compressed copy, which exists beside the original for a moment, and for the next segment's
+    /// first report, which is written before its room is made.
+    pub(super) fn beside(&self) -> usize {
+        (self.segment_bytes() / 4).max(OVERHEAD)
+    }
+
     pub(super) fn write_out(&mut self, at: Moment) {
-        let Some(mut active) = self.active.take_if(|active| active.is_dirty()) else { return };
+        let Some(active) = self.active.as_mut().filter(|active| active.is_dirty()) else { return };
         let mut result = active.write();
         if let Err(error) = &result
             && is_full(error)
-            && self.drop_oldest_now()
         {
-            result = active.write();
+            // What is reported there has to be on disk before anything is removed.
+            let (reports, wanted) = (active.recall_reports(), active.buffered() as u64);
+            self.ledger.merge(&reports);
+            if self.make_room_on_disk(wanted, at)
+                && let Some(active) = &mut self.active
+            {
+                result = if active.is_dirty() { active.write() } else { Ok(0) };
+            }
         }
-        self.active = Some(active);
         match result {
             Ok(records) => {
                 self.written += records;
@@ -408,12 +499,14 @@ impl Stream {
 
     pub(super) fn disk_bytes(&self) -> u64 {
         let active = self.active.as_ref().map_or(0, Active::file_len);
-        self.catalog.disk_bytes() + self.unlisted_bytes() + active
+        let reserve = if self.has_reserve { RESERVE_BYTES } else { 0 };
+        self.catalog.disk_bytes() + self.unlisted_bytes() + active + reserve
     }
 
-    /// Bytes of files that are neither sealed segments nor the active one.
+    /// Bytes of files that are neither sealed segments, nor the active one, nor the reserve.
     pub(super) fn unlisted_bytes(&self) -> u64 {
-        self.orphans.values().sum::<u64>() + self.leftovers.iter().map(|file| file.len).sum::<u64>()
+        let left: u64 = self.leftovers.iter().map(|file| file.len).sum();
+        self.orphans.values().sum::<u64>() + self.foreign.iter().sum::<u64>() + left
     }
 
     pub(super) fn segment_bytes(&self) -> usize {

@@ -72,7 +72,9 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let at = self.moment();
         for slot in &mut self.slots {
+            slot.stream.begin_turn(at);
             slot.stream.recover(at);
+            slot.stream.end_turn();
         }
         self.publish();
         loop {
@@ -93,7 +95,9 @@ impl Writer {
         let at = self.moment();
         let mut result = Ok(());
         for slot in &mut self.slots {
+            slot.stream.begin_turn(at);
             let finished = slot.stream.finish(at);
+            slot.stream.end_turn();
             result = result.and(finished);
         }
         self.publish();
@@ -126,23 +130,22 @@ impl Writer {
 
     fn work(&mut self) {
         let at = self.moment();
+        let mut commands = mem::take(&mut self.commands);
+        let mut answers = Vec::new();
+        // One stream after the other, so that two processes never hold the turn of one and wait for that of another.
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.batch.is_empty() {
+            let asked: Vec<_> = commands.extract_if(.., |(of, _)| *of == index).collect();
+            if slot.batch.is_empty() && asked.is_empty() {
                 continue;
             }
+            slot.stream.begin_turn(at);
             // What waits when consent is withdrawn never gets to the disk.
-            let cleared =
-                |(of, command): &(usize, Command)| *of == index && matches!(command, Command::Clear(_));
-            if !self.commands.iter().any(cleared) {
+            if !asked.iter().any(|(_, command)| matches!(command, Command::Clear(_))) {
                 slot.stream.accept(&slot.batch, at);
             }
             slot.batch.clear();
-        }
-        let mut answers = Vec::new();
-        for (index, command) in mem::take(&mut self.commands) {
-            if let Some(slot) = self.slots.get_mut(index) {
-                answers.push(serve(&mut slot.stream, command, at));
-            }
+            answers.extend(asked.into_iter().map(|(_, command)| serve(&mut slot.stream, command, at)));
+            slot.stream.end_turn();
         }
         // Whoever waits for an answer finds the figures up to date.
         self.publish();
@@ -172,6 +175,7 @@ fn serve(stream: &mut Stream, command: Command, at: Moment) -> Box<dyn FnOnce()>
         Command::Acknowledge(id, reply) => answer(reply, stream.acknowledge(id, at)),
         Command::Discard(id, reason, reply) => answer(reply, stream.discard(id, reason, at)),
         Command::Clear(reply) => answer(reply, stream.clear()),
+        Command::Claim(role, reply) => answer(reply, stream.claim(&role, at)),
         Command::Damaged { id, last_good, lost } => {
             stream.note_damage(id, last_good, lost, at);
             Box::new(|| ())
@@ -202,19 +206,23 @@ mod tests {
     use jiff::Timestamp;
 
     use super::{
-        super::{ProcId, StreamConfig, StreamName, catalog::Dir, fs::RealFs, queue::Queue},
+        super::{ProcId, Role, StreamConfig, StreamName, dir::Dir, fs::RealFs, queue::Queue},
         *,
     };
     use crate::clock::{Clock, ManualClock};
 
     fn writer(dir: &std::path::Path, clock: &ManualClock, names: &[&str]) -> Writer {
+        writer_as(&Role::Service, dir, clock, names)
+    }
+
+    fn writer_as(role: &Role, dir: &std::path::Path, clock: &ManualClock, names: &[&str]) -> Writer {
         let proc_id = ProcId::new(1).unwrap();
         let shared = Arc::new(Shared::new(names.iter().map(|_| Queue::new(proc_id, 1_000)).collect()));
         let stream = |(index, name): (usize, &&str)| {
             let dir = Dir::new(Arc::new(RealFs), dir.join(name));
-            let lock = dir.create_and_lock().unwrap();
+            let hold = dir.hold(role).unwrap();
             let config = StreamConfig::new(StreamName::new(*name).unwrap());
-            Stream::new(config, dir, lock, proc_id, 1, Arc::clone(&shared), index)
+            Stream::new(config, role.clone(), (dir, hold), proc_id, 1, Arc::clone(&shared), index)
         };
         let streams = names.iter().enumerate().map(stream).collect();
         Writer::new(Arc::clone(&shared), streams, Arc::new(clock.clone()))
@@ -264,13 +272,36 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_role_that_has_done_its_work_sleeps_without_a_timeout() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let mut writer = writer_as(&Role::App, dir.path(), &clock, &["a"]);
+        let shared = Arc::clone(&writer.shared);
+        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        shared.append(0, b"x").unwrap();
+        shared.send(0, Command::Seal(reply));
+        assert_eq!(plan(&mut writer), Plan::Work);
+        writer.work();
+        answer.recv().unwrap().unwrap();
+        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        shared.send(0, Command::Claim(Role::Extension, reply));
+        assert_eq!(plan(&mut writer), Plan::Work);
+        writer.work();
+        assert_eq!(answer.recv().unwrap().unwrap(), 0);
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+        clock.advance(Duration::from_secs(1_000_000));
+        assert_eq!(plan(&mut writer), Plan::Sleep(None));
+    }
+
+    #[test]
     fn a_degraded_stream_arms_no_timer() {
         let dir = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
         let mut writer = writer(dir.path(), &clock, &["a"]);
         let shared = Arc::clone(&writer.shared);
-        // Nothing can be created in a directory that is gone.
+        // Nothing can be created in what is no directory any more.
         std::fs::remove_dir_all(dir.path().join("a")).unwrap();
+        std::fs::write(dir.path().join("a"), "").unwrap();
         shared.append(0, b"x").unwrap();
         clock.advance(Duration::from_secs(1));
         assert!(matches!(plan(&mut writer), Plan::Sleep(Some(_))));

@@ -4,10 +4,10 @@
 //! keepalives is decided by [`timers`]. boringtun is told the time ("pumped") before handshake messages, and when an
 //! attempt, a session or the keys must end.
 
+mod staged;
 mod timers;
 
 use std::{
-    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -16,7 +16,10 @@ use std::{
 use boringtun::noise::{Tunn, TunnResult, errors::WireGuardError, rate_limiter::RateLimiter};
 use boringtun::x25519::StaticSecret;
 
-use self::timers::{Timers, Unanswered};
+use self::{
+    staged::Staged,
+    timers::{Timers, Unanswered},
+};
 use super::{
     config::PeerConfig,
     engine::Sink,
@@ -29,10 +32,6 @@ use crate::{
     hook::{Connection, ConnectionCounter, Direction, Protocol},
 };
 
-/// Packets that wait for a handshake, as many as Linux keeps per peer.
-const MAX_STAGED: usize = 128;
-/// Their bytes: 128 packets of the usual length, so that jumbo packets can't take more.
-const MAX_STAGED_BYTES: usize = MAX_STAGED * 1500;
 /// boringtun pads nothing; the protocol wants whole blocks (paper, 5.4.6), which also hides exact lengths.
 const PADDING: usize = 16;
 /// More than boringtun queues by itself (256): draining its queue ends.
@@ -78,8 +77,7 @@ pub(super) struct OwnSide {
 pub(super) struct Peer {
     tunn: Tunn,
     timers: Timers,
-    staged: VecDeque<Box<[u8]>>,
-    staged_bytes: usize,
+    staged: Staged,
     mtu: usize,
     /// How datagrams are counted: from the peer's first inner address to its endpoint. Kept ready because it is
     /// wanted for every packet.
@@ -119,8 +117,7 @@ impl Peer {
         Self {
             tunn,
             timers,
-            staged: VecDeque::new(),
-            staged_bytes: 0,
+            staged: Staged::default(),
             mtu: usize::from(own.mtu),
             physical: Connection { protocol: Protocol::UNKNOWN, src: local_address(config), dst: endpoint },
             local: None,
@@ -189,7 +186,7 @@ impl Peer {
         if self.timers.can_send(now) {
             self.encrypt(now, packet, io);
         } else {
-            self.stage(packet, io);
+            io.drops.staged_full += self.staged.push(packet);
             if !self.timers.attempt_in_flight() {
                 self.initiate(now, io);
             }
@@ -362,9 +359,7 @@ impl Peer {
     fn gave_up<S: Sink>(&mut self, io: &mut Io<'_, S>) {
         io.events.gave_up += 1;
         self.gave_up = true;
-        io.drops.staged_expired += self.staged.len() as u64;
-        self.staged = VecDeque::new();
-        self.staged_bytes = 0;
+        io.drops.staged_expired += self.staged.take().len() as u64;
     }
 
     fn initiate<S: Sink>(&mut self, now: Instant, io: &mut Io<'_, S>) {
@@ -471,20 +466,6 @@ impl Peer {
         self.physical.dst = Some(endpoint);
     }
 
-    fn stage<S>(&mut self, packet: &[u8], io: &mut Io<'_, S>) {
-        self.staged_bytes += packet.len();
-        self.staged.push_back(packet.into());
-        // One packet may stay whatever its length.
-        while self.staged.len() > MAX_STAGED
-            || (self.staged_bytes > MAX_STAGED_BYTES && self.staged.len() > 1)
-        {
-            if let Some(oldest) = self.staged.pop_front() {
-                self.staged_bytes -= oldest.len();
-                io.drops.staged_full += 1;
-            }
-        }
-    }
-
     /// Sends what waited.
     fn drain<S: Sink>(&mut self, now: Instant, io: &mut Io<'_, S>) {
         // What boringtun kept by itself comes first. Without a session it would only turn its queue round.
@@ -495,8 +476,7 @@ impl Peer {
             let length = datagram.len();
             self.sent(now, length, io);
         }
-        self.staged_bytes = 0;
-        for packet in std::mem::take(&mut self.staged) {
+        for packet in self.staged.take() {
             self.encrypt(now, &packet, io);
         }
     }

@@ -13,20 +13,22 @@ mod input;
 mod packet;
 mod recorder;
 mod segment;
+mod store;
 
 pub use self::{
     config::config_parse, counter::counter_ops, engine::engine_datagram, packet::packet_parse,
-    segment::segment_scan,
+    segment::segment_scan, store::store_actions,
 };
 
 /// A target: its name, which is also that of its corpus folder, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("packet_parse", packet_parse),
     ("config_parse", config_parse),
     ("counter_ops", counter_ops),
     ("segment_scan", segment_scan),
     ("engine_datagram", engine_datagram),
+    ("store_actions", store_actions),
 ];

@@ -203,16 +203,18 @@ pub fn run(plan: Plan, mut say: impl FnMut(&str)) -> Result<Report, IdleError> {
     })
 }
 
-/// Waits until no thread of ours waits for a time.
+/// Waits until no thread of ours waits for a time, and none has run between two looks: one that is being woken may still
+/// look asleep to the kernel.
 ///
 /// # Errors
 /// [`IdleError::Restless`] when that takes longer than `limit`.
 pub fn wait_for_rest(limit: Duration) -> Result<(), IdleError> {
-    let begin = Instant::now();
+    let (begin, mut seen) = (Instant::now(), None);
     loop {
         let threads = threads()?;
         let timers = armed_timers()?;
-        if timers == 0 && is_at_rest(&threads) {
+        let at_rest = timers == 0 && is_at_rest(&threads);
+        if at_rest && seen.as_ref() == Some(&threads) {
             return Ok(());
         }
         let waited = begin.elapsed();
@@ -222,6 +224,7 @@ pub fn wait_for_rest(limit: Duration) -> Result<(), IdleError> {
             let busy = format!("{timers} {ARMED_TIMERS}; {}", busy.join(", "));
             return Err(IdleError::Restless { waited, busy });
         }
+        seen = Some(threads);
         sleep(LOOK);
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Event {
     Promised { below: u64 },
     /// An upload was asked for.
     Uploading,
-    /// The server has confirmed a request, and what was in it is still on disk. The child waits for its end.
+    /// The server has confirmed a request. The upload thread stands still until the end.
     Confirmed,
     /// It is about to withdraw consent.
     Revoking,

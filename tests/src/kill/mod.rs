@@ -2,8 +2,8 @@
 //!
 //! The parent runs the reference log server, which loses a quarter of its responses, and starts one child after the
 //! other on the same directory. A child appends numbered records, flushes, rotates and uploads, and tells through a pipe
-//! what it was promised. The parent kills it at a random moment, or at a chosen one: inside an upload, between a
-//! response and the removal of what it confirms, or while consent is being withdrawn. In the end the accounts are
+//! what it was promised. The parent kills it at a random moment, or at a chosen one: inside an upload, when
+//! the server has what is not removed yet, or while consent is being withdrawn. In the end the accounts are
 //! settled: every promised record is at the server, on disk, or counted in a drop report; nothing was altered; the
 //! files never took more than their cap; and of what was revoked nothing is left.
 //!
@@ -41,7 +41,7 @@ use tuntrail::{
     store::{AppendError, ReadError, StoreError},
     upload::{ConfigError, PublicId},
 };
-use tuntrail_logserver::{Server, ServerConfig, ServerError, Times};
+use tuntrail_logserver::{Fault, Server, ServerConfig, ServerError, Times};
 
 pub use self::report::KillReport;
 use self::{
@@ -241,8 +241,8 @@ impl Epoch<'_> {
             if !self.more() {
                 break;
             }
-            self.set_faults(drought)?;
             let plan = plan::record(self.rng);
+            self.set_faults(drought, plan.stall)?;
             self.cycle(plan, &mut era)?;
         }
         Ok(era)
@@ -250,7 +250,7 @@ impl Epoch<'_> {
 
     /// Cycles that withdraw consent, until it is done.
     fn revoke(&mut self, era: &mut Era) -> Result<(), HarnessError> {
-        self.set_faults(false)?;
+        self.set_faults(false, None)?;
         let mut granted = false;
         loop {
             let plan = plan::revoke(self.rng);
@@ -335,10 +335,18 @@ impl Epoch<'_> {
         self.report.add(tally, era.accounts.reports(), era.accounts.problems());
     }
 
-    fn set_faults(&mut self, drought: bool) -> Result<(), HarnessError> {
+    fn set_faults(&mut self, drought: bool, stall: Option<u64>) -> Result<(), HarnessError> {
         self.server.clear_faults();
         if drought {
             self.server.inject(plan::outage(), Times::Forever)?;
+            return Ok(());
+        }
+        if let Some(uploads) = stall {
+            for _ in 0..uploads {
+                self.server.inject(plan::fault(self.rng), Times::ONCE)?;
+            }
+            self.server.inject(Fault::LostResponse, Times::ONCE)?;
+            self.server.inject(plan::hang(), Times::Forever)?;
             return Ok(());
         }
         for _ in 0..FAULTS {

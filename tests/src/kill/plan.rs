@@ -21,6 +21,15 @@ const LATEST: Duration = Duration::from_millis(60);
 pub(super) struct Plan {
     pub(super) task: Task,
     pub(super) moment: Moment,
+    /// After so many uploads the response to one is lost, and the server takes for ever over its repetition: when the
+    /// child is killed, the server has what the child has not removed.
+    pub(super) stall: Option<u64>,
+}
+
+impl Plan {
+    const fn new(task: Task, moment: Moment) -> Self {
+        Self { task, moment, stall: None }
+    }
 }
 
 /// How many cycles in a row only record. In a drought the server is down all the time, so that the store has to fold
@@ -39,23 +48,29 @@ pub(super) fn record(rng: &mut Rng) -> Plan {
     match rng.below(100) {
         0..15 => {
             let steps = 20 + rng.below(100) as u32;
-            Plan { task: Task::Record { steps, uploads: 5, stop_at: None }, moment: Moment::NEVER }
+            Plan::new(Task::Record { steps, uploads: 5, stop_at: None }, Moment::NEVER)
         }
         // Also while it starts.
-        15..20 => Plan { task: endless(0, None), moment: kill(Trigger::Spawned, micros(rng, 6_000)) },
+        15..20 => Plan::new(endless(0, None), kill(Trigger::Spawned, micros(rng, 6_000))),
         // In the middle of an upload.
-        20..35 => Plan { task: endless(5, None), moment: kill(Trigger::Uploading, micros(rng, 4_000)) },
-        // Between the server's answer and the removal of what it has confirmed.
-        35..50 => {
+        20..35 => Plan::new(endless(5, None), kill(Trigger::Uploading, micros(rng, 4_000))),
+        // Right after a confirmation, perhaps in the middle of a segment.
+        35..45 => {
             let stop_at = Some(1 + rng.below(4) as u32);
-            Plan { task: endless(5, stop_at), moment: kill(Trigger::Confirmed, Duration::ZERO) }
+            Plan::new(endless(5, stop_at), kill(Trigger::Confirmed, Duration::ZERO))
+        }
+        // Between the moment when the server has it and the removal. Nothing is confirmed to the child after that, so it
+        // lives as long as it may.
+        45..55 => {
+            let stall = Some(rng.below(4));
+            Plan { stall, ..Plan::new(endless(5, None), kill(Trigger::Confirmed, Duration::ZERO)) }
         }
         _ => {
             let uploads = rng.pick(0, &[2, 10]);
             // Early moments are likelier: most of what can go wrong goes wrong soon after a start.
             let end = LATEST.as_micros() as u64;
             let delay = Duration::from_micros(rng.below(end) * rng.below(end) / end);
-            Plan { task: endless(uploads, None), moment: kill(Trigger::Began, delay) }
+            Plan::new(endless(uploads, None), kill(Trigger::Began, delay))
         }
     }
 }
@@ -72,7 +87,7 @@ pub(super) fn revoke(rng: &mut Rng) -> Plan {
             Moment { after: Trigger::Revoking, delay: Duration::from_micros(rng.below(4_000)), latest: None }
         }
     };
-    Plan { task: Task::Revoke, moment }
+    Plan::new(Task::Revoke, moment)
 }
 
 /// A start that has to finish an unfinished deletion. It may be killed, too. A denial that was written down holds
@@ -85,7 +100,12 @@ pub(super) fn finish(rng: &mut Rng, denied: bool) -> Plan {
         _ => Moment::NEVER,
     };
     let others: &[Answer] = if denied { &[Answer::Unknown, Answer::Granted] } else { &[] };
-    Plan { task: Task::Finish(rng.pick(Answer::Denied, others)), moment }
+    Plan::new(Task::Finish(rng.pick(Answer::Denied, others)), moment)
+}
+
+/// The server takes longer than any child lives.
+pub(super) const fn hang() -> Fault {
+    Fault::Slow(Duration::from_secs(3_600))
 }
 
 /// What the server does to the next upload.

@@ -163,6 +163,32 @@ fn zeros_at_the_end_and_a_file_of_zeros_are_survived() {
 }
 
 #[test]
+fn an_open_file_with_nothing_but_a_header_held_no_record_and_goes() {
+    let (bed, _) = killed_with(3);
+    let path = only_file(&bed);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..HEADER_LEN]).unwrap();
+    let seen = read_back(&bed);
+    assert!(seen.data.is_empty() && seen.dropped() == 0);
+    assert!(bed.files().is_empty());
+}
+
+#[test]
+fn a_sealed_file_of_which_only_the_header_is_left_is_given_up_with_its_full_count() {
+    let (bed, proc_id) = sealed_with(3, true);
+    let path = only_file(&bed);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..HEADER_LEN]).unwrap();
+    let (_store, handle) = bed.open(small());
+    let id = handle.seal().unwrap()[0].id;
+    assert!(matches!(handle.read(&id), Err(ReadError::Corrupt { .. })));
+    handle.discard(&id, DropReason::Corrupt).unwrap();
+    let seen = Seen::all(&handle);
+    assert_eq!(seen.dropped_for(DropReason::Corrupt), 3);
+    assert!((1..=3).all(|seq| seen.reports_cover(proc_id, ProcSeq::new(seq))));
+}
+
+#[test]
 fn a_crash_between_any_two_steps_of_sealing_loses_and_doubles_nothing() {
     let (bed, proc_id) = killed_with(20);
     let open = only_file(&bed);

@@ -297,11 +297,11 @@ fn streams_of_one_store_are_apart() {
 }
 
 #[test]
-fn ten_thousand_restarts_do_not_grow_the_directory() {
+fn a_thousand_restarts_do_not_grow_the_directory() {
     let bed = Bed::new();
-    for round in 0..10_000_u64 {
+    for round in 0..1_000_u64 {
         let (store, handle) = bed.open(small());
-        if round % 100 == 0 {
+        if round % 10 == 0 {
             handle.append(&payload(round, 20)).unwrap();
         }
         store.shutdown().unwrap();
@@ -312,7 +312,7 @@ fn ten_thousand_restarts_do_not_grow_the_directory() {
 #[test]
 fn the_number_of_files_is_bounded_too() {
     let bed = Bed::new();
-    let rounds = 2 * MAX_FILES as u64;
+    let rounds = MAX_FILES as u64 + 40;
     for round in 0..rounds {
         let (store, handle) = bed.open(small());
         handle.append(&payload(round, 20)).unwrap();

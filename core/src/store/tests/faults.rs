@@ -1,14 +1,6 @@
 //! What the store does when the file system refuses.
 
-use std::{
-    collections::BTreeSet,
-    io::ErrorKind,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, io::ErrorKind, time::Duration};
 
 use super::{
     super::*,
@@ -74,31 +66,6 @@ fn the_pause_between_attempts_doubles_up_to_an_hour() {
 }
 
 #[test]
-fn a_full_disk_makes_room_by_dropping_the_oldest_segment() {
-    let bed = Bed::new();
-    let (_store, handle) = bed.open(small());
-    for number in 1..=40 {
-        handle.append(&payload(number, 500)).unwrap();
-    }
-    let segments = handle.seal().unwrap();
-    // The disk stays full until a file is removed.
-    let removed = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&removed);
-    bed.fs.rule(move |op, path| {
-        if op == Op::Remove && path.extension().is_some_and(|extension| extension == "seg") {
-            flag.store(true, Ordering::SeqCst);
-        }
-        (op == Op::Write && !flag.load(Ordering::SeqCst)).then_some(ErrorKind::StorageFull)
-    });
-    handle.append(&payload(41, 500)).unwrap();
-    handle.flush().unwrap();
-    assert!(removed.load(Ordering::SeqCst));
-    let seen = Seen::all(&handle);
-    assert_eq!(seen.dropped_for(DropReason::DiskFull), u64::from(segments[0].records));
-    assert_eq!(seen.data.len() as u64 + seen.dropped(), 41);
-}
-
-#[test]
 fn a_torn_write_that_cannot_be_cut_back_loses_nothing() {
     let bed = Bed::new();
     let (_store, handle) = bed.open(small());
@@ -127,9 +94,9 @@ fn a_torn_write_that_cannot_be_cut_back_loses_nothing() {
 }
 
 #[test]
-fn writes_of_one_byte_at_a_time_change_nothing() {
+fn reads_and_writes_of_one_byte_at_a_time_change_nothing() {
     let bed = Bed::new();
-    bed.fs.limit_writes(1);
+    bed.fs.limit_transfers(1);
     let (_store, handle) = bed.open(small());
     for number in 1..=30 {
         handle.append(&payload(number, 300)).unwrap();

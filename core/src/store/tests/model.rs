@@ -23,6 +23,12 @@ enum Action {
     Restart,
     /// Kill the process: what was not flushed may be lost.
     Crash,
+    /// Withdraw consent.
+    Clear,
+    /// Another process of the app takes over what is sealed, and delivers it or gives it back.
+    Claim {
+        deliver: bool,
+    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -34,6 +40,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Discard),
         2 => Just(Action::Restart),
         2 => Just(Action::Crash),
+        1 => Just(Action::Clear),
+        1 => any::<bool>().prop_map(|deliver| Action::Claim { deliver }),
     ]
 }
 
@@ -45,7 +53,10 @@ struct World {
     /// Appended, and not flushed at the time of a crash.
     uncertain: u64,
     unflushed: u64,
+    /// The number of the last record.
     next: u64,
+    /// Those before were deleted on request.
+    forgotten: u64,
 }
 
 fn run(actions: Vec<Action>) {
@@ -103,6 +114,27 @@ fn run(actions: Vec<Action>) {
                 (store, handle) = bed.open(small());
                 world.unflushed = 0;
             }
+            Action::Clear => {
+                handle.flush().unwrap();
+                store.clear().unwrap();
+                assert_eq!(bed.disk_bytes(), 0);
+                world = World { next: world.next, forgotten: world.next, ..World::default() };
+            }
+            Action::Claim { deliver } => {
+                handle.flush().unwrap();
+                world.unflushed = 0;
+                let (app_store, app) = bed.open_as(Role::App, small());
+                app.claim(&Role::Extension).unwrap();
+                for info in app.seal().unwrap() {
+                    if deliver {
+                        world.delivered.read(&app, &info.id);
+                        app.acknowledge(&info.id).unwrap();
+                    }
+                }
+                app_store.shutdown().unwrap();
+                // What is left goes back.
+                bed.open_as(Role::App, small()).0.shutdown().unwrap();
+            }
         }
         if world.unflushed == 0 {
             handle.flush().unwrap();
@@ -122,7 +154,7 @@ fn run(actions: Vec<Action>) {
         assert!(known || totals, "{proc_id} {seq} is in no report");
     }
     let accounted = seen.data.len() as u64 + seen.dropped();
-    assert_eq!(accounted + world.uncertain, world.next);
+    assert_eq!(accounted + world.uncertain, world.next - world.forgotten);
     drop(store);
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     time::Duration,
@@ -65,6 +65,18 @@ impl Bed {
         Store::open_on(Arc::clone(&self.fs) as Arc<dyn Fs>, self.config(), vec![stream])
     }
 
+    /// Opens a stream in another role.
+    pub(super) fn open_as(&self, role: Role, stream: StreamConfig) -> (Store, StreamHandle) {
+        let config = StoreConfig { role, ..self.config() };
+        let store = Store::open_on(Arc::clone(&self.fs) as Arc<dyn Fs>, config, vec![stream]).unwrap();
+        let handle = store.stream(&name()).unwrap();
+        (store, handle)
+    }
+
+    pub(super) fn dir_of(&self, role: &str) -> PathBuf {
+        self.root.path().join(format!("netlog/w-{role}"))
+    }
+
     pub(super) fn open(&self, stream: StreamConfig) -> (Store, StreamHandle) {
         let store = self.try_open(stream).unwrap();
         let handle = store.stream(&name()).unwrap();
@@ -80,7 +92,7 @@ impl Bed {
         files
             .filter(|entry| entry.file_type().unwrap().is_file())
             .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
-            .filter(|(name, _)| name != "LOCK")
+            .filter(|(name, _)| !["LOCK", "TURN", "RESERVE"].contains(&name.as_str()))
             .collect()
     }
 
@@ -90,18 +102,40 @@ impl Bed {
         names.map(|name| self.dir().join(name)).collect()
     }
 
+    /// Everything in the directory, the reserve and claims too. Locks are empty.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.files().values().map(|bytes| bytes.len() as u64).sum()
+        bytes_in(&self.dir())
     }
 
     /// What a kill at this moment would leave: a copy of the files, without the process.
     pub(super) fn crashed(&self) -> Self {
         let copy = Self::new();
-        fs::create_dir_all(copy.dir()).unwrap();
-        for (name, bytes) in self.files() {
-            fs::write(copy.dir().join(name), bytes).unwrap();
-        }
+        copy_dir(self.root.path(), copy.root.path());
         copy
+    }
+}
+
+/// The bytes of all files below a directory.
+pub(super) fn bytes_in(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => bytes_in(&entry.path()),
+            false => entry.metadata().unwrap().len(),
+        })
+        .sum()
+}
+
+/// Copies all files and directories below `from`. Nobody may change them meanwhile.
+pub(super) fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -157,19 +191,36 @@ impl Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
     CreateDirs,
+    Lock,
     List,
     Create,
     Read,
     Write,
     Truncate,
+    Sync,
     Rename,
     Remove,
 }
 
-/// Says whether an operation on a file fails, and how.
-pub(super) type Rule = Box<dyn FnMut(Op, &Path) -> Option<io::ErrorKind> + Send>;
+impl Op {
+    pub(super) const ALL: [Self; 10] = [
+        Self::CreateDirs,
+        Self::Lock,
+        Self::List,
+        Self::Create,
+        Self::Read,
+        Self::Write,
+        Self::Truncate,
+        Self::Sync,
+        Self::Rename,
+        Self::Remove,
+    ];
+}
 
-/// The real file system with a rule for failures and for how much a write takes at a time.
+/// Says whether an operation on a file fails, and how.
+type Rule = Box<dyn FnMut(Op, &Path) -> Option<io::Error> + Send>;
+
+/// The real file system with a rule for failures, with a size, and with how much a call transfers at a time.
 #[derive(Default, Clone)]
 pub(super) struct FaultFs {
     state: Arc<Mutex<State>>,
@@ -178,8 +229,11 @@ pub(super) struct FaultFs {
 #[derive(Default)]
 struct State {
     rule: Option<Rule>,
-    write_limit: Option<usize>,
+    /// A directory and the bytes that its files may have together.
+    capacity: Option<(PathBuf, u64)>,
+    transfer_limit: Option<usize>,
     writes: usize,
+    syncs: Vec<PathBuf>,
     on_write: Option<mpsc::Sender<usize>>,
 }
 
@@ -190,7 +244,11 @@ impl std::fmt::Debug for FaultFs {
 }
 
 impl FaultFs {
-    pub(super) fn rule(&self, rule: impl FnMut(Op, &Path) -> Option<io::ErrorKind> + Send + 'static) {
+    pub(super) fn rule(&self, mut rule: impl FnMut(Op, &Path) -> Option<io::ErrorKind> + Send + 'static) {
+        self.rule_errors(move |op, path| rule(op, path).map(Into::into));
+    }
+
+    pub(super) fn rule_errors(&self, rule: impl FnMut(Op, &Path) -> Option<io::Error> + Send + 'static) {
         self.state.lock().unwrap().rule = Some(Box::new(rule));
     }
 
@@ -200,18 +258,31 @@ impl FaultFs {
     }
 
     pub(super) fn heal(&self) {
-        self.state.lock().unwrap().rule = None;
+        let mut state = self.state.lock().unwrap();
+        state.rule = None;
+        state.capacity = None;
     }
 
-    pub(super) fn limit_writes(&self, bytes: usize) {
-        self.state.lock().unwrap().write_limit = Some(bytes);
+    /// From now on all files below `dir` have at most this many bytes together.
+    pub(super) fn limit_capacity(&self, dir: &Path, bytes: u64) {
+        self.state.lock().unwrap().capacity = Some((dir.to_owned(), bytes));
+    }
+
+    /// From now on a call reads or writes at most this many bytes.
+    pub(super) fn limit_transfers(&self, bytes: usize) {
+        self.state.lock().unwrap().transfer_limit = Some(bytes);
     }
 
     pub(super) fn writes(&self) -> usize {
         self.state.lock().unwrap().writes
     }
 
-    /// The lengths of the writes to come, as they happen.
+    /// The files for whose data somebody waited.
+    pub(super) fn syncs(&self) -> Vec<PathBuf> {
+        self.state.lock().unwrap().syncs.clone()
+    }
+
+    /// The lengths of the writes to come to segments, as they happen.
     pub(super) fn watch(&self) -> mpsc::Receiver<usize> {
         let (sender, receiver) = mpsc::channel();
         self.state.lock().unwrap().on_write = Some(sender);
@@ -220,10 +291,17 @@ impl FaultFs {
 
     fn check(&self, op: Op, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
-        match state.rule.as_mut().and_then(|rule| rule(op, path)) {
-            Some(kind) => Err(kind.into()),
-            None => Ok(()),
-        }
+        state.rule.as_mut().and_then(|rule| rule(op, path)).map_or(Ok(()), Err)
+    }
+
+    /// Bytes that a write may add.
+    fn space(&self) -> usize {
+        let capacity = self.state.lock().unwrap().capacity.clone();
+        capacity.map_or(usize::MAX, |(dir, bytes)| bytes.saturating_sub(bytes_in(&dir)) as usize)
+    }
+
+    fn file(&self, path: &Path, file: Box<dyn AppendFile>, allocated: u64) -> Box<dyn AppendFile> {
+        Box::new(FaultFile { file, fs: self.clone(), path: path.to_owned(), allocated, at: 0 })
     }
 }
 
@@ -234,7 +312,13 @@ impl Fs for FaultFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<File>> {
+        self.check(Op::Lock, path)?;
         RealFs.lock(path)
+    }
+
+    fn lock_wait(&self, path: &Path) -> io::Result<File> {
+        self.check(Op::Lock, path)?;
+        RealFs.lock_wait(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -242,15 +326,33 @@ impl Fs for FaultFs {
         RealFs.list(dir)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
-        self.check(Op::Create, path)?;
-        let file = RealFs.create(path)?;
-        Ok(Box::new(FaultFile { file, fs: self.clone(), path: path.to_owned() }))
+    fn subdirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.check(Op::List, dir)?;
+        RealFs.subdirs(dir)
     }
 
-    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
+        self.check(Op::Create, path)?;
+        Ok(self.file(path, RealFs.create(path)?, 0))
+    }
+
+    fn overwrite(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
+        self.check(Op::Create, path)?;
+        let file = RealFs.overwrite(path)?;
+        Ok(self.file(path, file, fs::metadata(path)?.len()))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<(Box<dyn Read>, u64)> {
         self.check(Op::Read, path)?;
-        RealFs.read(path, limit)
+        let (file, len) = RealFs.open(path)?;
+        let limit = self.state.lock().unwrap().transfer_limit.unwrap_or(usize::MAX);
+        Ok((Box::new(SlowRead { file, limit }), len))
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.state.lock().unwrap().syncs.push(path.to_owned());
+        self.check(Op::Sync, path)?;
+        RealFs.sync(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -268,11 +370,26 @@ impl Fs for FaultFs {
     }
 }
 
+struct SlowRead {
+    file: Box<dyn Read>,
+    limit: usize,
+}
+
+impl Read for SlowRead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = buffer.len().min(self.limit);
+        self.file.read(&mut buffer[..len])
+    }
+}
+
 #[derive(Debug)]
 struct FaultFile {
     file: Box<dyn AppendFile>,
     fs: FaultFs,
     path: PathBuf,
+    /// Bytes of the file that have their place on the disk already.
+    allocated: u64,
+    at: u64,
 }
 
 impl AppendFile for FaultFile {
@@ -281,12 +398,21 @@ impl AppendFile for FaultFile {
         if let Err(error) = self.fs.check(Op::Write, &self.path) {
             // An interrupted call has written nothing.
             if error.kind() != io::ErrorKind::Interrupted {
-                self.file.write(&bytes[..bytes.len() / 3])?;
+                self.at += self.file.write(&bytes[..bytes.len() / 3])? as u64;
             }
             return Err(error);
         }
-        let limit = self.fs.state.lock().unwrap().write_limit.unwrap_or(usize::MAX);
-        let len = self.file.write(&bytes[..bytes.len().min(limit)])?;
+        let owned = self.allocated.saturating_sub(self.at) as usize;
+        let room = owned.saturating_add(self.fs.space());
+        if room == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let limit = self.fs.state.lock().unwrap().transfer_limit.unwrap_or(usize::MAX);
+        let len = self.file.write(&bytes[..bytes.len().min(limit).min(room)])?;
+        self.at += len as u64;
+        if self.path.ends_with("RESERVE") {
+            return Ok(len);
+        }
         let mut state = self.fs.state.lock().unwrap();
         state.writes += 1;
         if let Some(sender) = &state.on_write {
@@ -297,10 +423,14 @@ impl AppendFile for FaultFile {
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.fs.check(Op::Truncate, &self.path)?;
+        self.at = self.at.min(len);
+        self.allocated = self.allocated.min(len);
         self.file.truncate(len)
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.fs.state.lock().unwrap().syncs.push(self.path.clone());
+        self.fs.check(Op::Sync, &self.path)?;
         self.file.sync()
     }
 }
