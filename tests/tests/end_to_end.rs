@@ -132,7 +132,7 @@ fn flows_begin_and_end_and_resource_use_is_recorded() {
         side.client.stop_tunnel();
         assert_eq!(side.client.upload("test").unwrap().wait().outcome, UploadOutcome::Complete);
     }
-    let [_, flows, sessions] = support::collections();
+    let [_, flows, sessions, _] = support::collections();
     let events: Vec<FlowEvent> = support::read(&lab.server, &flows);
     let closes: Vec<_> = events.iter().filter(|event| event.kind == FlowEventKind::Close).collect();
     let opens: HashSet<_> =

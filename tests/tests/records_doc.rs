@@ -15,6 +15,7 @@ use tuntrail::{
     flow::{ExitFlows, FlowConfig, FlowLogger, Layer, RecordSink},
     hook::{Connection, ConnectionCounter, Direction, Protocol},
     netmap::{NetworkMap, Node, NodeId, Routes, UserId},
+    sockstat::{Bytes, Label, SocketEvent},
     store::{DropReason, drop_reports},
     upload::{EntryIds, Envelope, encode_trusted_object, splice_ids},
 };
@@ -37,6 +38,30 @@ fn the_example_of_a_drop_report_is_understood() {
     assert!(reports[0].range.is_some());
     for reason in DropReason::ALL {
         assert!(DOC.contains(&format!("`{reason}`")), "{reason} is not described");
+    }
+}
+
+#[test]
+fn the_example_of_a_socket_event_is_what_the_product_makes() {
+    let app = Label::app(Label::FIRST_APP).unwrap();
+    let rows = [(Label::MAGICSOCK_CONN_UDP4, 148, 92), (Label::NETLOG_LOGGER, 4211, 0), (app, 517, 20_480)];
+    let event = SocketEvent {
+        start_ms: 1_767_323_045_120,
+        duration_ms: 100,
+        cellular: true,
+        bytes: rows.map(|(label, tx, rx)| (label, Bytes { tx, rx })).into(),
+    };
+    let mut json = Vec::new();
+    event.write_json(&mut json);
+    let client_time = Some("2026-01-02T03:04:05.221Z".parse().unwrap());
+    let (mut stored, mut sent) = (Vec::new(), Vec::new());
+    encode_trusted_object(&json, &Envelope { client_time, ids: None }, &mut stored);
+    splice_ids(&stored, EntryIds { proc_id: 2_546_809_706, proc_seq: 1 }, &mut sent);
+    let made: Value = serde_json::from_slice(&sent).unwrap();
+    let example = examples().into_iter().find(|example| example["s"].is_object()).unwrap();
+    assert_eq!(example, made, "{}", String::from_utf8(sent).unwrap());
+    for (label, ..) in rows.into_iter().filter(|(label, ..)| *label != app) {
+        assert!(DOC.contains(&format!("| `{}` | **{label}**", label.number())), "{label} is not described");
     }
 }
 

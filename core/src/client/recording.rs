@@ -16,6 +16,7 @@ use crate::{
         session::{SessionLogger, SessionRecords, SessionStats},
     },
     netmap::{NetworkMap, Routes},
+    sockstat::Label,
     store::{Store, StoreConfig, StoreError, StreamConfig, StreamHandle, StreamName, StreamStats},
     upload::{
         Collection, Envelope, PrivateId, PublicId, UploadPolicy, UploadStream, Uploader,
@@ -93,8 +94,9 @@ impl Recording {
         };
         let log_id = private_id.public();
         let (store, streams) = open_store(config)?;
-        let upload = |stream: &StreamHandle, collection: &Collection, id: &PrivateId| {
-            let stream = UploadStream::new(stream.clone(), collection.clone(), id.clone());
+        let upload = |stream: &StreamHandle, collection: &Collection, id: &PrivateId, label: Label| {
+            let stream = UploadStream::new(stream.clone(), collection.clone(), id.clone())
+                .counted_by(state.sockets.own(label));
             match &config.copy_id {
                 Some(copy) => stream.with_copy_to(copy.clone()),
                 None => stream,
@@ -105,11 +107,16 @@ impl Recording {
         let uploader = Uploader::start(
             upload_config,
             vec![
-                upload(&streams.windows, &config.collections.windows, &private_id),
-                upload(&streams.flows, &config.collections.flows, &private_id),
-                upload(&streams.sessions, &config.collections.sessions, &private_id),
+                upload(&streams.windows, &config.collections.windows, &private_id, Label::NETLOG_LOGGER),
+                upload(&streams.flows, &config.collections.flows, &private_id, Label::LOGTAIL_LOGGER),
+                upload(&streams.sessions, &config.collections.sessions, &private_id, Label::LOGTAIL_LOGGER),
                 // A log of its own, as upstream has it.
-                upload(&streams.sockets, &config.collections.sockets, &log_id.sockstat_private()),
+                upload(
+                    &streams.sockets,
+                    &config.collections.sockets,
+                    &log_id.sockstat_private(),
+                    Label::SOCKSTATLOG_LOGGER,
+                ),
             ],
             SharedClock::clone(&config.clock),
         )?;

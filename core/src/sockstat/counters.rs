@@ -84,12 +84,13 @@ impl SocketCounters {
     /// Puts the count of the tunnel's datagrams before `inner`, the counter that they are reported to.
     #[must_use]
     pub fn tunnel<C: ConnectionCounter>(&self, inner: C) -> TunnelSockets<C> {
-        let counter = |label| SocketCounter {
-            shared: Arc::clone(&self.shared),
-            row: self.shared.own_row(label),
-            arms: true,
-        };
-        TunnelSockets::new(inner, counter(Label::MAGICSOCK_CONN_UDP4), counter(Label::MAGICSOCK_CONN_UDP6))
+        TunnelSockets::new(inner, self.own(Label::MAGICSOCK_CONN_UDP4), self.own(Label::MAGICSOCK_CONN_UDP6))
+    }
+
+    /// A counter for one of upstream's labels.
+    pub(crate) fn own(&self, label: Label) -> SocketCounter {
+        let (shared, row) = (Arc::clone(&self.shared), self.shared.own_row(label));
+        SocketCounter { shared, row, arms: !label.is_log_upload() }
     }
 
     /// Tells that registered sockets have moved bytes: the kernel does not. Their counts are read a tenth of a second

@@ -1,6 +1,7 @@
 //! The logger: its thread, and what it does when it is woken.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -150,6 +151,8 @@ pub(super) struct Core {
     shared: Arc<Shared>,
     pub(super) generation: u64,
     sampler: Sampler,
+    /// Events of one step that wait for the next ones: at most three.
+    ready: VecDeque<SocketEvent>,
     /// The number of the last flush whose sample was taken.
     flushed: u64,
     ended: Option<Why>,
@@ -167,12 +170,16 @@ impl Core {
             shared: Arc::clone(shared),
             generation,
             sampler: Sampler::new(now, interface, end),
+            ready: VecDeque::new(),
             flushed: 0,
             ended: None,
         })
     }
 
     pub(super) fn step(&mut self, now: Instant, wall: Timestamp) -> Step {
+        if let Some(event) = self.ready.pop_front() {
+            return Step::Event(event);
+        }
         if let Some(why) = self.ended {
             return Step::End(why);
         }
@@ -180,10 +187,17 @@ impl Core {
         let why =
             if signal.stop { Some(Why::Stopped) } else { self.sampler.is_over(now).then_some(Why::Expired) };
         let armed = std::mem::take(&mut signal.armed);
-        let switch = std::mem::take(&mut signal.interface_changed);
+        let before_change = signal.before_change.take();
         let (interface, wanted, done) = (signal.interface, signal.flush_wanted, signal.flush_done);
         drop(signal);
 
+        if let Some(moved) = before_change {
+            if moved.armed {
+                self.sampler.arm(now, wall);
+            }
+            self.ready.extend(self.sampler.take(now, wall, moved.other, moved.cellular));
+        }
+        self.sampler.set_interface(interface);
         if armed {
             self.sampler.arm(now, wall);
         }
@@ -192,14 +206,11 @@ impl Core {
             self.ended = why;
         }
         let flush = wanted > self.flushed;
-        let event = if why.is_some() || flush || switch || self.sampler.is_due(now) {
+        if why.is_some() || flush || self.sampler.is_due(now) {
             self.flushed = wanted;
-            self.sampler.take(now, wall, self.shared.sample())
-        } else {
-            None
-        };
-        self.sampler.set_interface(interface);
-        if let Some(event) = event {
+            self.ready.extend(self.sampler.take_now(now, wall, self.shared.sample()));
+        }
+        if let Some(event) = self.ready.pop_front() {
             return Step::Event(event);
         }
         if let Some(why) = why {

@@ -52,18 +52,31 @@ impl Sampler {
         self.interface = interface;
     }
 
-    /// Ends the interval with a sample: what has moved since the one before.
-    pub(super) fn take(
+    /// Ends the interval with a sample: what has moved since the one before, over the network in use.
+    pub(super) fn take_now(
         &mut self,
         now: Instant,
         wall: Timestamp,
         bytes: BTreeMap<Label, Bytes>,
     ) -> Option<SocketEvent> {
+        let nothing = BTreeMap::new();
+        match self.interface {
+            InterfaceKind::Cellular => self.take(now, wall, nothing, bytes),
+            _ => self.take(now, wall, bytes, nothing),
+        }
+        .next()
+    }
+
+    /// Ends the interval with a sample: an event for each of the two kinds of network that has moved something.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        other: BTreeMap<Label, Bytes>,
+        cellular: BTreeMap<Label, Bytes>,
+    ) -> impl Iterator<Item = SocketEvent> + use<> {
         let armed = self.armed.take();
         let last = std::mem::replace(&mut self.last, now);
-        if bytes.is_empty() {
-            return None;
-        }
         let (duration, start) = match armed {
             Some((since, start)) => (now.saturating_duration_since(since), start),
             // Nobody knows when it moved: at some time since the last sample.
@@ -72,11 +85,12 @@ impl Sampler {
                 (duration, wall.saturating_sub(duration).unwrap_or(wall))
             }
         };
-        Some(SocketEvent {
+        let event = move |cellular, bytes| SocketEvent {
             start_ms: start.as_millisecond(),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            cellular: self.interface == InterfaceKind::Cellular,
+            cellular,
             bytes,
-        })
+        };
+        [event(false, other), event(true, cellular)].into_iter().filter(|event| !event.bytes.is_empty())
     }
 }

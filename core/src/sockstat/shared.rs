@@ -63,16 +63,25 @@ pub(super) struct Signal {
     pub(super) generation: u64,
     pub(super) armed: bool,
     pub(super) interface: InterfaceKind,
-    pub(super) interface_changed: bool,
+    /// The network has changed: what moved before.
+    pub(super) before_change: Option<Moved>,
     /// Numbers of the latest flush that was asked for and that was done.
     pub(super) flush_wanted: u64,
     pub(super) flush_done: u64,
     pub(super) stop: bool,
 }
 
+/// What moved before the network changed, and whether that was worth an event.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    pub(super) armed: bool,
+    pub(super) cellular: BTreeMap<Label, Bytes>,
+    pub(super) other: BTreeMap<Label, Bytes>,
+}
+
 impl Signal {
     fn is_pending(&self) -> bool {
-        self.armed || self.interface_changed || self.stop || self.flush_wanted > self.flush_done
+        self.armed || self.before_change.is_some() || self.stop || self.flush_wanted > self.flush_done
     }
 }
 
@@ -135,11 +144,20 @@ impl Shared {
 
     pub(super) fn set_interface(&self, interface: InterfaceKind) {
         let mut signal = self.lock();
-        if signal.interface != interface {
-            signal.interface = interface;
-            signal.interface_changed = signal.attached;
-            self.work.notify_one();
+        let before = std::mem::replace(&mut signal.interface, interface);
+        if before == interface || !signal.attached {
+            return;
         }
+        // Taken here and not by the logger, which may come late: what moves from now on is the new network's.
+        let bytes = self.sample();
+        let armed = std::mem::take(&mut signal.armed);
+        let moved = signal.before_change.get_or_insert_default();
+        moved.armed |= armed;
+        let kept = if before == InterfaceKind::Cellular { &mut moved.cellular } else { &mut moved.other };
+        for (label, bytes) in bytes {
+            *kept.entry(label).or_default() += bytes;
+        }
+        self.work.notify_one();
     }
 
     /// Begins to count, from zero.

@@ -22,7 +22,7 @@ use super::{
     verdict::{Verdict, backoff, retry_after},
     work::Work,
 };
-use crate::{clock::Instant, store::DropReason};
+use crate::{clock::Instant, sockstat::SocketCounter, store::DropReason};
 
 /// After so many failures the pass ends: who asked for it may try again, the battery decides otherwise.
 const MAX_FAILURES: u32 = 5;
@@ -121,6 +121,18 @@ struct Flight {
     outgoing: Arc<Outgoing>,
     range: Range<usize>,
     raw_len: usize,
+    counter: Option<SocketCounter>,
+}
+
+impl Flight {
+    /// The bytes of the request that was made. Tells the socket statistics, too.
+    fn count(&self) -> u64 {
+        let bytes = self.outgoing.body.len() as u64;
+        if let Some(counter) = &self.counter {
+            counter.add_tx(bytes);
+        }
+        bytes
+    }
 }
 
 impl Pass {
@@ -184,7 +196,7 @@ impl Pass {
         let flight = self.flight.take()?;
         let stream = self.plan.front().and_then(|plan| env.streams.get(plan.index))?;
         self.report.attempts += 1;
-        self.wire_bytes += flight.outgoing.body.len() as u64;
+        self.wire_bytes += flight.count();
         let sent = self.report.sent_bodies;
         if let Err(stop) = self.judge(env, stream, flight, answer, at) {
             self.stop(stop);
@@ -206,7 +218,7 @@ impl Pass {
     pub(super) fn end(mut self, outcome: Option<UploadOutcome>, broken_off: bool) -> Ended {
         if broken_off && let Some(flight) = &self.flight {
             self.report.attempts += 1;
-            self.wire_bytes += flight.outgoing.body.len() as u64;
+            self.wire_bytes += flight.count();
         }
         if let Some(outcome) = self.ended.or(outcome) {
             self.report.outcome = outcome;
@@ -238,7 +250,12 @@ impl Pass {
         let raw_len = part.body.raw_len;
         let outgoing = Outgoing::new(env.config, url, part.body, &key);
         let outgoing = outgoing.map_err(|error| Stop::Pass(UploadOutcome::SetupFailed { error }))?;
-        self.flight = Some(Flight { outgoing: Arc::new(outgoing), range: part.range, raw_len });
+        self.flight = Some(Flight {
+            outgoing: Arc::new(outgoing),
+            range: part.range,
+            raw_len,
+            counter: stream.counter.clone(),
+        });
         self.work = Some(work);
         Ok(())
     }

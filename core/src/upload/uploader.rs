@@ -18,7 +18,7 @@ use super::{
     task::{Task, TaskError, TaskResult, UploadTask},
     ticket::{ProgressListener, UploadTicket},
 };
-use crate::{clock::SharedClock, store::StreamHandle};
+use crate::{clock::SharedClock, sockstat::SocketCounter, store::StreamHandle};
 
 /// A stream of the store, and where it goes.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ pub struct UploadStream {
     pub(super) collection: Collection,
     pub(super) id: PrivateId,
     pub(super) copy_to: Option<PrivateId>,
+    pub(super) counter: Option<SocketCounter>,
 }
 
 impl UploadStream {
@@ -38,13 +39,21 @@ impl UploadStream {
     }
 
     pub(super) fn from_source(source: Arc<dyn SegmentSource>, collection: Collection, id: PrivateId) -> Self {
-        Self { source, collection, id, copy_to: None }
+        Self { source, collection, id, copy_to: None, counter: None }
     }
 
     /// Lets the server keep a copy in the stream with this id too (`copyId` in the URL).
     #[must_use]
     pub fn with_copy_to(mut self, id: PrivateId) -> Self {
         self.copy_to = Some(id);
+        self
+    }
+
+    /// Counts the bodies of its requests, as they are sent: compressed, without HTTP and TLS around them, repetitions
+    /// included. A body whose request failed counts whole.
+    #[must_use]
+    pub fn counted_by(mut self, counter: SocketCounter) -> Self {
+        self.counter = Some(counter);
         self
     }
 }

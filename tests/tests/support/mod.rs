@@ -12,7 +12,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tuntrail::{
-    client::{Client, ClientConfig, Collections},
+    client::{Client, ClientConfig, Collections, SocketStats},
     consent::Consent,
     flow::{
         ConnectionCounts, LifecycleConfig, Message,
@@ -122,13 +122,14 @@ pub(crate) fn full_config(directory: &Path, server: &str) -> ClientConfig {
         protocol: Some(Protocol::TCP),
     };
     config.sessions = Some(SessionConfig { rules: vec![office], ..SessionConfig::default() });
+    config.socket_stats = SocketStats::Always;
     config
 }
 
-/// The collections of windows, flows and sessions.
-pub(crate) fn collections() -> [String; 3] {
+/// The collections of windows, flows, sessions and socket statistics.
+pub(crate) fn collections() -> [String; 4] {
     let names = Collections::of_host("test.example").unwrap();
-    [names.windows, names.flows, names.sessions].map(|name| name.to_string())
+    [names.windows, names.flows, names.sessions, names.sockets].map(|name| name.to_string())
 }
 
 /// All records of a collection at the server.

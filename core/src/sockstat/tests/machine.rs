@@ -108,6 +108,27 @@ fn bytes_belong_to_the_network_they_went_over() {
 }
 
 #[test]
+fn a_logger_that_comes_late_still_tells_networks_apart() {
+    let mut machine = Machine::recording();
+    let counter = machine.counter(app(64));
+    for (kind, tx) in [
+        (InterfaceKind::Wifi, 1),
+        (InterfaceKind::Cellular, 10),
+        (InterfaceKind::Wifi, 100),
+        (InterfaceKind::Cellular, 1000),
+    ] {
+        machine.counters.set_interface(kind);
+        counter.add_tx(tx);
+    }
+    machine.run().unwrap();
+    machine.clock.advance(SAMPLE_AFTER);
+    assert_eq!(machine.run(), Ok(None));
+    let seen: Vec<_> =
+        machine.events.iter().map(|event| (event.cellular, event.bytes[&app(64)].tx)).collect();
+    assert_eq!(seen, [(false, 101), (true, 10), (true, 1000)]);
+}
+
+#[test]
 fn the_network_said_before_recording_holds() {
     let mut machine = Machine::recording();
     drop(machine.core);

@@ -1,7 +1,7 @@
 //! The logger with its thread, under the system's clock.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, Barrier, mpsc},
     thread,
     time::Duration,
 };
@@ -119,4 +119,39 @@ fn a_sink_that_panics_ends_recording_but_nobody_waits_for_ever() {
     counters.counter(app(64)).unwrap().add_tx(2);
     again.stop();
     assert_eq!(tx_of(&events.recv_timeout(PATIENCE).unwrap(), 64), 2);
+}
+
+#[test]
+fn a_change_beside_a_sample_is_in_it_or_arms_the_next() {
+    const ROUNDS: usize = 20_000;
+    let machine = Machine::recording();
+    let (counter, shared) = (machine.counter(app(64)), &machine.counters.shared);
+    let barrier = Barrier::new(2);
+    let (mut unseen, mut total) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                barrier.wait();
+                // At each moment of the sample once in a while.
+                (0..round % 256).for_each(|_| std::hint::spin_loop());
+                counter.add_tx(1);
+                barrier.wait();
+            }
+        });
+        for _ in 0..ROUNDS {
+            // Armed, as before any sample.
+            counter.add_rx(1);
+            shared.lock().armed = false;
+            barrier.wait();
+            let sampled = shared.sample();
+            barrier.wait();
+            let left = shared.sample();
+            let armed = std::mem::take(&mut shared.lock().armed);
+            // Judged at the end: the other thread waits for us.
+            unseen += usize::from(!armed && !left.is_empty());
+            total += sampled.values().chain(left.values()).map(|bytes| bytes.tx + bytes.rx).sum::<u64>();
+        }
+    });
+    assert_eq!(unseen, 0, "changes that nobody would have looked at");
+    assert_eq!(total, 2 * ROUNDS as u64);
 }
