@@ -38,8 +38,8 @@ pub struct FlowCounter {
     table: Table,
     /// The window that the table's counts belong to, while there are any.
     window: Option<Arc<WindowStart>>,
-    /// When the table is handed over.
-    deadline: Option<Instant>,
+    /// When the table is handed over, if the worker was behind at the window's own deadline.
+    retry: Option<Instant>,
     /// The latest packet's time, for [`Drop`].
     last: Instant,
     /// The state of the network for connections that find no room.
@@ -98,11 +98,11 @@ impl ConnectionCounter for FlowCounter {
 
     fn next_deadline(&self) -> Option<Instant> {
         let lifecycle = self.lifecycle.as_ref().and_then(Lifecycle::next_deadline);
-        [self.deadline, lifecycle].into_iter().flatten().min()
+        [self.due(), lifecycle].into_iter().flatten().min()
     }
 
     fn handle_deadline(&mut self, now: Instant) {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.due().is_some_and(|deadline| deadline <= now) {
             self.flush(now);
         }
         if let Some(lifecycle) = &mut self.lifecycle {
@@ -122,7 +122,11 @@ impl FlowCounter {
     pub(super) fn new(shared: Arc<Shared>, layer: Layer, lifecycle: Option<LifecycleConfig>) -> Self {
         let lifecycle = lifecycle.map(|config| Lifecycle::new(Arc::clone(&shared), config));
         let (table, last) = (Table::default(), Instant::from_nanos(0));
-        Self { shared, layer, table, window: None, deadline: None, last, network: None, lifecycle }
+        Self { shared, layer, table, window: None, retry: None, last, network: None, lifecycle }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.retry.or_else(|| self.window.as_ref()?.due())
     }
 
     /// Counts a packet and follows its flow, out of one decoded header.
@@ -163,9 +167,8 @@ impl FlowCounter {
         let window = match &self.window {
             Some(window) => window,
             None => {
-                let window = self.shared.join(now);
-                self.deadline = Some(window.deadline);
-                self.window.insert(window)
+                let quiet = self.layer == Layer::Physical && self.shared.lets_keepalives_rest();
+                self.window.insert(self.shared.join(now, quiet))
             }
         };
         if self.table.len() >= self.shared.max_flows() {
@@ -203,12 +206,12 @@ impl FlowCounter {
         match self.shared.hand_over(&window, self.layer, table, now, must) {
             Delivery::Taken(empty) => {
                 self.table = empty;
-                self.deadline = None;
+                self.retry = None;
             }
             Delivery::Full(table) => {
                 self.table = table;
                 self.window = Some(window);
-                self.deadline = Some(now + self.shared.window());
+                self.retry = Some(now + self.shared.window());
             }
         }
     }

@@ -34,7 +34,9 @@ pub trait RecordSink: Send {
 /// How a [`FlowLogger`] works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowConfig {
-    /// Length of a window, from 1 s to 60 s. A window starts with its first packet.
+    /// Length of a window, from 1 s to 60 s. A window starts with its first packet. Physical traffic alone, such as the
+    /// keepalives of an idle tunnel, makes no record by itself, which would wake the device: it waits for the next inner
+    /// packet, flush or upload.
     pub window: Duration,
     /// Flows per counter and window, from 1 to 65,536. What is beyond is counted per kind of traffic.
     pub max_flows: usize,
@@ -45,7 +47,7 @@ pub struct FlowConfig {
     /// Whether records say who the nodes are: names, addresses, users, tags.
     pub include_node_info: bool,
     /// Reproduce upstream where tuntrail deliberately differs: records are split by upstream's estimate of their
-    /// length, and empty while this device is not known. For comparisons only.
+    /// length, and empty while this device is not known; physical traffic alone makes records. For comparisons only.
     pub compat: bool,
 }
 
@@ -151,7 +153,7 @@ impl FlowLogger {
         flow_sink: Option<Box<dyn RecordSink>>,
     ) -> io::Result<Self> {
         config.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let shared = Arc::new(Shared::new(clock, config.window, config.max_flows, config.exit_flows));
+        let shared = Arc::new(Shared::new(clock, &config));
         let observer = Arc::new(Mutex::new(None));
         let flow_observer = Arc::new(Mutex::new(None));
         let worker = Worker {

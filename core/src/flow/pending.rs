@@ -103,6 +103,7 @@ mod tests {
             epoch: 0,
             snapshot: Arc::default(),
             exit_flows: ExitFlows::Off,
+            live: true.into(),
         })
     }
 

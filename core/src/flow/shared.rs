@@ -7,13 +7,13 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use super::{
-    Layer,
+    FlowConfig, Layer,
     classify::Snapshot,
     lifecycle::{CloseReason, ExitGrants, FlowEventKind, FlowReport, FlowTracker, QueuedEvent},
     privacy::ExitFlows,
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) clock: SharedClock,
     window: Duration,
     max_flows: usize,
+    /// Whether physical traffic opens windows as any other does, as upstream has it.
+    compat: bool,
     /// The current state of the network. Written under the mutex; read alone for each new flow.
     epoch: AtomicU32,
     /// Whether single exit flows may be told of. Written under the mutex.
@@ -129,7 +131,8 @@ pub(super) enum FlowDelivery {
 }
 
 impl Shared {
-    pub(super) fn new(clock: SharedClock, window: Duration, max_flows: usize, exit_flows: ExitFlows) -> Self {
+    pub(super) fn new(clock: SharedClock, config: &FlowConfig) -> Self {
+        let FlowConfig { window, max_flows, exit_flows, compat, .. } = *config;
         let snapshots = VecDeque::from([(0, Arc::new(Snapshot::default()))]);
         let exit_grants = ExitGrants::default();
         exit_grants.set(exit_flows == ExitFlows::Full);
@@ -137,6 +140,7 @@ impl Shared {
             clock,
             window,
             max_flows,
+            compat,
             epoch: AtomicU32::new(0),
             exit_grants,
             state: Mutex::new(State { snapshots, exit_flows, ..State::default() }),
@@ -151,6 +155,11 @@ impl Shared {
 
     pub(super) fn window(&self) -> Duration {
         self.window
+    }
+
+    /// Whether physical traffic alone lets a window wait for other traffic.
+    pub(super) fn lets_keepalives_rest(&self) -> bool {
+        !self.compat
     }
 
     pub(super) fn max_flows(&self) -> usize {
@@ -186,9 +195,14 @@ impl Shared {
         self.lock().exit_flows
     }
 
-    /// Makes the caller a member of the open window, or opens one.
-    pub(super) fn join(&self, now: Instant) -> Arc<WindowStart> {
+    /// Makes the caller a member of the open window, or opens one. The window's deadline holds from the first member on
+    /// that is not `quiet`.
+    pub(super) fn join(&self, now: Instant, quiet: bool) -> Arc<WindowStart> {
         let mut state = self.lock();
+        if !quiet {
+            // Also windows that were quiet until now, and are over: who is awake hands over.
+            state.windows.iter().for_each(|open| open.start.wake());
+        }
         if let Some(open) = state.windows.last_mut()
             && now < open.start.deadline
         {
@@ -204,6 +218,7 @@ impl Shared {
             epoch,
             snapshot,
             exit_flows: state.exit_flows,
+            live: AtomicBool::new(!quiet),
         });
         state.next_window += 1;
         state.windows.push(OpenWindow { start: Arc::clone(&start), members: 1 });

@@ -75,6 +75,69 @@ fn the_reference_run_gives_upstreams_record() {
 }
 
 #[test]
+fn keepalives_alone_arm_nothing_and_are_recorded_with_the_next_packet() {
+    let (inner, outer) =
+        (connection(6, "100.64.0.1:1", "100.64.0.2:2"), connection(0, "100.64.0.2:0", "203.0.113.9:41641"));
+    let bench = Bench::new(FlowConfig::default());
+    let (mut virt, mut physical) =
+        (bench.logger.counter(Layer::Virtual), bench.logger.counter(Layer::Physical));
+    for _ in 0..100 {
+        physical.count(bench.now(), &outer, 1, 32, Direction::Tx);
+        assert_eq!(physical.next_deadline(), None);
+        bench.pass(Duration::from_secs(25), &mut [&mut virt, &mut physical]);
+    }
+    assert_eq!(bench.json(), Vec::<String>::new());
+
+    // A packet comes out of a datagram: what was quiet until then is a record of its own, at once.
+    physical.count(bench.now(), &outer, 1, 100, Direction::Rx);
+    virt.count(bench.now(), &inner, 1, 60, Direction::Rx);
+    let due = bench.now() + WINDOW;
+    assert_eq!(virt.next_deadline(), Some(due));
+    assert!(physical.next_deadline().unwrap() <= bench.now());
+    physical.handle_deadline(bench.now());
+    physical.count(bench.now(), &outer, 1, 96, Direction::Tx);
+    assert_eq!(physical.next_deadline(), Some(due), "the new window is one for both");
+    bench.pass(WINDOW, &mut [&mut virt, &mut physical]);
+    let [quiet, busy] = bench.messages().try_into().unwrap();
+    assert_eq!((quiet.virtual_traffic.len(), quiet.physical_traffic.len()), (0, 1));
+    let counts = quiet.physical_traffic[0].counts;
+    assert_eq!((counts.tx_packets, counts.tx_bytes, counts.rx_packets), (100, 3200, 1));
+    assert_eq!(quiet.end.duration_since(quiet.start).as_secs(), 2_500);
+    assert_eq!((busy.virtual_traffic.len(), busy.physical_traffic.len()), (1, 1));
+}
+
+#[test]
+fn a_window_that_a_keepalive_began_ends_with_it_if_a_packet_follows_soon() {
+    let bench = Bench::new(FlowConfig::default());
+    let (mut virt, mut physical) =
+        (bench.logger.counter(Layer::Virtual), bench.logger.counter(Layer::Physical));
+    let due = bench.now() + WINDOW;
+    physical.count(bench.now(), &connection(0, "100.64.0.2:0", "203.0.113.9:41641"), 1, 96, Direction::Tx);
+    bench.pass(Duration::from_secs(2), &mut [&mut virt, &mut physical]);
+    virt.count(bench.now(), &connection(6, "100.64.0.1:1", "100.64.0.2:2"), 1, 60, Direction::Tx);
+    assert_eq!((virt.next_deadline(), physical.next_deadline()), (Some(due), Some(due)));
+    bench.pass(Duration::from_secs(3), &mut [&mut virt, &mut physical]);
+    let [message] = bench.messages().try_into().unwrap();
+    assert_eq!((message.virtual_traffic.len(), message.physical_traffic.len()), (1, 1));
+}
+
+#[test]
+fn keepalives_are_recorded_by_a_flush_and_in_compat_mode_as_upstream_does() {
+    let outer = connection(0, "100.64.0.2:0", "203.0.113.9:41641");
+    let bench = Bench::new(FlowConfig::default());
+    let mut physical = bench.logger.counter(Layer::Physical);
+    physical.count(bench.now(), &outer, 1, 32, Direction::Tx);
+    physical.flush(bench.now());
+    bench.logger.flush();
+    assert_eq!(bench.messages().len(), 1);
+
+    let bench = Bench::new(FlowConfig { compat: true, ..FlowConfig::default() });
+    let mut physical = bench.logger.counter(Layer::Physical);
+    physical.count(bench.now(), &outer, 1, 32, Direction::Tx);
+    assert_eq!(physical.next_deadline(), Some(bench.now() + WINDOW));
+}
+
+#[test]
 fn exit_flows_that_are_off_leave_only_their_sums_in_the_statistics() {
     let (json, stats) = reference_run(ExitFlows::Off);
     assert_eq!(json, [[REFERENCE_START, REFERENCE_END].concat()]);

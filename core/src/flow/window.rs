@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use foldhash::fast::RandomState;
@@ -42,6 +45,21 @@ pub(super) struct WindowStart {
     pub(super) snapshot: Arc<Snapshot>,
     /// What was allowed to be recorded then. A later, more generous setting is not applied to it.
     pub(super) exit_flows: ExitFlows,
+    /// Whether the deadline holds. It does not while there is nothing but physical traffic: the keepalives of an idle
+    /// tunnel must not wake the device once more for their record.
+    pub(super) live: AtomicBool,
+}
+
+impl WindowStart {
+    /// When the counters hand over, if they have to by themselves.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.live.load(Ordering::Acquire).then_some(self.deadline)
+    }
+
+    /// Makes the deadline hold.
+    pub(super) fn wake(&self) {
+        self.live.store(true, Ordering::Release);
+    }
 }
 
 /// What a counter counted in a window.
