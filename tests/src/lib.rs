@@ -2,6 +2,8 @@
 
 pub mod conform;
 pub mod fuzz;
+#[cfg(target_os = "linux")]
+pub mod net;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]
