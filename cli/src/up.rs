@@ -7,14 +7,14 @@ use tuntrail::{
     consent::Consent,
     flow::ExitFlows,
     netmap::{NetworkMap, NetworkMapError, Node, NodeId, Routes},
-    tunnel::{Config, DEFAULT_MTU, FdDevice, Framing, PublicKey, TunDevice, TunnelOptions},
+    tunnel::{Config, DEFAULT_MTU, PublicKey, TunnelOptions},
 };
 
 use crate::{
     CommandError,
     linux::{
         route::{Routes as KernelRoutes, free_mark},
-        tun::Tun,
+        tun::{Offload, Tun},
     },
     stop::StopSignal,
     text,
@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Record the destinations of exit traffic too: addresses, ports and protocols.
     #[arg(long)]
     full_exit_flows: bool,
+    /// Read and write one packet at a time, for kernels or drivers that fail at segmentation offload. Much slower.
+    #[arg(long)]
+    no_offload: bool,
 }
 
 /// Linux names a network device with at most 15 bytes (IFNAMSIZ less the final NUL).
@@ -86,16 +89,19 @@ impl Up {
         let (map, routes) = network(&config)?;
         client.set_network(map, routes)?;
 
-        let device = Tun::create(Some(&name), &config.addresses, config.mtu.unwrap_or(DEFAULT_MTU))?;
+        let mtu = config.mtu.unwrap_or(DEFAULT_MTU);
+        let offload = if arguments.no_offload { Offload::Off } else { Offload::On };
+        let device = Tun::create(Some(&name), &config.addresses, mtu, offload)?;
+        let interface = device.name.clone();
         let allowed_ips: Vec<_> =
             config.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied()).collect();
         let mark = config.fw_mark.map_or_else(free_mark, Ok)?;
         let options = TunnelOptions { mark: Some(mark), ..TunnelOptions::default() };
-        client.start_tunnel(config, TunDevice::Fd(FdDevice::new(device.fd, Framing::Raw)), options)?;
+        client.start_tunnel(config, device.into(), options)?;
         // The tunnel runs first: its endpoints' names must be resolved outside of it.
         let stats = client.stats().tunnel.unwrap_or_default();
         let endpoints: Vec<_> = stats.peers.iter().filter_map(|peer| Some(peer.endpoint?.ip())).collect();
-        let routes = KernelRoutes::install(&device.name, &allowed_ips, &endpoints, mark)?;
+        let routes = KernelRoutes::install(&interface, &allowed_ips, &endpoints, mark)?;
         Ok(Self { name, routes, client })
     }
 
@@ -159,135 +165,4 @@ fn network(config: &Config) -> Result<(NetworkMap, Routes), NetworkMapError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        io::{Read, Write},
-        net::{TcpListener, TcpStream},
-        path::PathBuf,
-        sync::Arc,
-    };
-
-    use tuntrail::{flow::Message, tunnel::PrivateKey};
-
-    use super::*;
-    use crate::linux::{ip::Ip, netns::Namespace, testing::namespace_or_skip};
-
-    /// Any 32 bytes are a key.
-    const LEFT_KEY: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
-    const RIGHT_KEY: &str = "gI6EdUSYvn8ugXOt8QQD6Yc+JyiZxIhp3GInSWRfWGE=";
-
-    #[test]
-    fn the_device_is_named_after_the_file() {
-        assert_eq!(device_name(Path::new("/etc/wireguard/wg0.conf")).unwrap(), "wg0");
-        for bad in ["/etc/wireguard/a-name-too-long1.conf", "wg 0.conf", ".."] {
-            assert!(device_name(Path::new(bad)).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn two_hosts_with_a_file_each_talk_through_the_tunnel_and_record_it() {
-        let (Some(left), Some(right)) = (namespace_or_skip(), namespace_or_skip()) else { return };
-        connect(&left, &right);
-        let directory = Arc::new(tempfile::tempdir().unwrap());
-        let public = |key| PrivateKey::from_base64(key).unwrap().public_key();
-        let before = left.run(interfaces).unwrap();
-
-        let right_file = format!(
-            "[Interface]\nPrivateKey = {}\nAddress = 10.9.0.2/24\nListenPort = 51820\nPostUp = never\n\
-             [Peer]\nPublicKey = {}\nAllowedIPs = 10.9.0.1/32\n",
-            RIGHT_KEY,
-            public(LEFT_KEY)
-        );
-        // A default route, so that the tunnel's own datagrams must find their way around it.
-        let left_file = format!(
-            "[Interface]\nPrivateKey = {}\nAddress = 10.9.0.1/24\n\
-             [Peer]\nPublicKey = {}\nAllowedIPs = 10.9.0.2/32, 0.0.0.0/0\nEndpoint = 192.0.2.2:51820\n",
-            LEFT_KEY,
-            public(RIGHT_KEY)
-        );
-        let right_up = up(&right, &directory, "right", right_file);
-        let left_up = up(&left, &directory, "left", left_file);
-
-        let listener = right.run(|| TcpListener::bind("10.9.0.2:7").unwrap()).unwrap();
-        let mut client = left.run(|| TcpStream::connect("10.9.0.2:7").unwrap()).unwrap();
-        let (mut server, from) = listener.accept().unwrap();
-        assert_eq!(from.ip().to_string(), "10.9.0.1");
-        client.write_all(b"through the tunnel").unwrap();
-        let mut text = [0; 18];
-        server.read_exact(&mut text).unwrap();
-        assert_eq!(&text, b"through the tunnel");
-
-        left.run(move || left_up.stop(false).map_err(|error| error.to_string())).unwrap().unwrap();
-        right.run(move || right_up.stop(false).map_err(|error| error.to_string())).unwrap().unwrap();
-        assert_eq!(left.run(interfaces).unwrap(), before, "nothing is left of the tunnel");
-        for side in ["left", "right"] {
-            let rows: Vec<_> = records(&directory.path().join(format!("{side}-records")))
-                .into_iter()
-                .flat_map(|message| message.virtual_traffic)
-                .collect();
-            assert!(
-                rows.iter().any(|row| row.counts.tx_packets > 0 && row.counts.rx_packets > 0),
-                "{side}: {rows:?}"
-            );
-        }
-    }
-
-    fn up(namespace: &Namespace, directory: &Arc<tempfile::TempDir>, name: &'static str, file: String) -> Up {
-        let directory = Arc::clone(directory);
-        namespace
-            .run(move || {
-                let path = directory.path().join(format!("{name}0.conf"));
-                std::fs::write(&path, file).unwrap();
-                Up::start(&Arguments {
-                    file: path,
-                    records: directory.path().join(format!("{name}-records")),
-                    server: "http://127.0.0.1:9".to_owned(),
-                    upload_at_end: false,
-                    full_exit_flows: false,
-                })
-                .map_err(|error| error.to_string())
-            })
-            .unwrap()
-            .unwrap()
-    }
-
-    /// Joins two namespaces by a virtual cable: 192.0.2.1 on the left, 192.0.2.2 on the right.
-    fn connect(left: &Namespace, right: &Namespace) {
-        let right_thread = right.run(rustix::thread::gettid).unwrap().as_raw_nonzero().to_string();
-        left.run(move || {
-            let ip = |arguments: &[&str]| Ip::SYSTEM.run(arguments).unwrap();
-            ip(&["link", "add", "cable0", "type", "veth", "peer", "name", "cable0", "netns", &right_thread]);
-            ip(&["address", "add", "192.0.2.1/24", "dev", "cable0"]);
-            ip(&["link", "set", "dev", "cable0", "up"]);
-        })
-        .unwrap();
-        right
-            .run(|| {
-                let ip = |arguments: &[&str]| Ip::SYSTEM.run(arguments).unwrap();
-                ip(&["address", "add", "192.0.2.2/24", "dev", "cable0"]);
-                ip(&["link", "set", "dev", "cable0", "up"]);
-            })
-            .unwrap();
-    }
-
-    fn interfaces() -> String {
-        let ip = |arguments: &[&str]| Ip::SYSTEM.run(arguments).unwrap();
-        ip(&["-o", "link", "show"]) + &ip(&["-4", "rule", "show"]) + &ip(&["-4", "route", "show"])
-    }
-
-    fn records(directory: &Path) -> Vec<Message> {
-        let segments = std::fs::read_dir(directory.join("netlog/w-ext")).unwrap();
-        let paths = segments.map(|entry| entry.unwrap().path());
-        let sealed: Vec<PathBuf> =
-            paths.filter(|path| path.extension().is_some_and(|e| e == "seg")).collect();
-        let segments = sealed.iter().map(|path| tuntrail::store::open_segment(path).unwrap());
-        segments
-            .flat_map(|segment| {
-                segment
-                    .records()
-                    .map(|record| serde_json::from_slice(record.payload).unwrap())
-                    .collect::<Vec<_>>()
-            })
-            .collect()
-    }
-}
+mod tests;

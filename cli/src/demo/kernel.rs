@@ -10,7 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tuntrail::tunnel::{FdDevice, Framing, TunDevice};
+use tuntrail::tunnel::TunDevice;
 
 use self::servers::{HEADER, Servers};
 use super::{
@@ -24,7 +24,7 @@ use crate::{
         LinuxError,
         netns::Namespace,
         route::{Routes, free_mark},
-        tun::Tun,
+        tun::{Offload, Tun},
     },
 };
 
@@ -76,12 +76,12 @@ impl Site for KernelSite {
                 // The office and the Internet live on the router's own device.
                 addresses.extend(served_addresses().map(IpNet::from));
             }
-            let device = Tun::create(Some("tuntrail0"), &addresses, MTU)?;
+            let device = Tun::create(Some("tuntrail0"), &addresses, MTU, Offload::On)?;
             let routes = Routes::install(&device.name, &role.allowed_ips(), &[], free_mark()?)?;
             Ok::<_, LinuxError>((device, routes))
         })??;
         self.routes.push((role, routes));
-        Ok(TunDevice::Fd(FdDevice::new(device.fd, Framing::Raw)))
+        Ok(device.into())
     }
 
     fn network(&mut self) -> Result<&dyn Network, CommandError> {

@@ -177,7 +177,10 @@ fn sysctl_error(source: io::Error) -> LinuxError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::{testing::namespace_or_skip, tun::Tun};
+    use crate::linux::{
+        testing::namespace_or_skip,
+        tun::{Offload, Tun},
+    };
 
     const MARK: u32 = 51_820;
 
@@ -280,13 +283,13 @@ mod tests {
     }
 
     fn tun(name: &str, address: &str) -> Tun {
-        Tun::create(Some(name), &nets(&[address]), 1_420).unwrap()
+        Tun::create(Some(name), &nets(&[address]), 1_420, Offload::Off).unwrap()
     }
 
     /// An interface that stands for the physical network, with default routes.
     fn uplink() -> Tun {
         let addresses = nets(&["172.20.0.2/24", "fd20::2/64"]);
-        let tun = Tun::create(Some("uplink0"), &addresses, 1_500).unwrap();
+        let tun = Tun::create(Some("uplink0"), &addresses, 1_500, Offload::Off).unwrap();
         Ip::SYSTEM.run(&["-4", "route", "add", "default", "via", "172.20.0.1", "dev", "uplink0"]).unwrap();
         Ip::SYSTEM.run(&["-6", "route", "add", "default", "via", "fd20::1", "dev", "uplink0"]).unwrap();
         tun

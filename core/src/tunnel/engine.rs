@@ -95,6 +95,8 @@ pub struct Engine {
     carried: CarriedCounts,
     events: EventCounts,
     drops: DropCounts,
+    /// The count of handshakes given up that [`Engine::take_gave_up`] has told of.
+    told_gave_up: u64,
 }
 
 impl Engine {
@@ -137,6 +139,7 @@ impl Engine {
             carried: CarriedCounts::default(),
             events: EventCounts::default(),
             drops: DropCounts::default(),
+            told_gave_up: 0,
         };
         for (index, (peer, endpoint)) in config.peers.iter().zip(endpoints).enumerate() {
             let session_base = engine.free_session_base()?;
@@ -186,6 +189,19 @@ impl Engine {
 
     /// Takes a datagram from the network. Any bytes are legal.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], sink: &mut impl Sink) {
+        self.handle_datagram_at(now, None, from, datagram, sink);
+    }
+
+    /// [`Self::handle_datagram`] where it is known which of our addresses the datagram came to: counters are told of it as the
+    /// local end of the path.
+    pub fn handle_datagram_at(
+        &mut self,
+        now: Instant,
+        local: Option<SocketAddr>,
+        from: SocketAddr,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
         if datagram.len() > MAX_DATAGRAM {
             self.drops.malformed += 1;
             return;
@@ -214,7 +230,7 @@ impl Engine {
             }
         };
         match owner {
-            Some(index) => self.receive(now, index, from, datagram, sink),
+            Some(index) => self.receive(now, index, (local, from), datagram, sink),
             None => self.drops.unknown_peer += 1,
         }
     }
@@ -224,7 +240,7 @@ impl Engine {
         &mut self,
         now: Instant,
         index: usize,
-        from: SocketAddr,
+        (local, from): (Option<SocketAddr>, SocketAddr),
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
@@ -233,6 +249,7 @@ impl Engine {
         };
         let mut io = Io {
             sink,
+            local,
             plain: &mut self.plain,
             output: &mut self.output,
             counter: &mut self.physical_counter,
@@ -334,6 +351,24 @@ impl Engine {
         true
     }
 
+    /// Where a peer is believed to be.
+    pub(super) fn endpoint(&self, peer: &PublicKey) -> Option<SocketAddr> {
+        self.peers.get(self.peer_by_key(peer)?)?.endpoint()
+    }
+
+    /// Tells of each peer whose handshake was given up since the last call.
+    pub(super) fn take_gave_up(&mut self, mut each: impl FnMut(&PublicKey)) {
+        if self.told_gave_up == self.events.gave_up {
+            return;
+        }
+        self.told_gave_up = self.events.gave_up;
+        for peer in &mut self.peers {
+            if peer.take_gave_up() {
+                each(peer.public_key());
+            }
+        }
+    }
+
     /// Inner packets, as a device that can be counted.
     pub fn virtual_device(&mut self) -> CountedDevice<'_> {
         CountedDevice { counter: &mut self.virtual_counter, told_path: Some(&mut self.told_path) }
@@ -374,6 +409,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(index) {
             let mut io = Io {
                 sink,
+                local: None,
                 plain: &mut self.plain,
                 output: &mut self.output,
                 counter: &mut self.physical_counter,
@@ -441,7 +477,7 @@ fn tell_path(
     if *told != path {
         *told = path;
         if let Some(endpoint) = peer.endpoint() {
-            counter.path(now, None, endpoint);
+            counter.path(now, peer.local(), endpoint);
         }
     }
 }

@@ -20,8 +20,8 @@ pub use config::{Config, ConfigError, DEFAULT_MTU, Endpoint, IgnoredKey, PeerCon
 #[cfg(unix)]
 pub use driver::{FdDevice, Framing};
 pub use driver::{
-    LocalAddrs, PacketQueue, PacketQueueStats, Protect, QueueDevice, QueueError, SocketHandle, TunDevice,
-    Tunnel, TunnelError, TunnelOptions, packet_queue,
+    LocalAddrs, PacketQueue, PacketQueueStats, Protect, QueueDevice, QueueError, Resolver, SocketHandle,
+    TunDevice, Tunnel, TunnelError, TunnelOptions, packet_queue,
 };
 pub use engine::{CountedDevice, Engine, EngineError, Sink};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};

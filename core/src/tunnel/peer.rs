@@ -19,6 +19,7 @@ use self::timers::{Timers, Unanswered};
 use super::{
     config::PeerConfig,
     engine::Sink,
+    key::PublicKey,
     message,
     stats::{DropCounts, EventCounts, PeerStats},
 };
@@ -39,6 +40,8 @@ const MAX_DRAIN: usize = 257;
 /// What a peer needs of the engine while it handles one thing.
 pub(super) struct Io<'a, S> {
     pub(super) sink: &'a mut S,
+    /// The address of ours that the datagram came to, if it is known.
+    pub(super) local: Option<SocketAddr>,
     /// Padded packets on their way into boringtun.
     pub(super) plain: &'a mut [u8],
     /// What boringtun writes.
@@ -80,13 +83,17 @@ pub(super) struct Peer {
     /// How datagrams are counted: from the peer's first inner address to its endpoint. Kept ready because it is
     /// wanted for every packet.
     physical: Connection,
-    /// How often the endpoint was set.
+    /// The address of ours that the peer sends to, once it is known.
+    local: Option<SocketAddr>,
+    /// How often the endpoint or the local address was set.
     moves: u32,
     stats: PeerStats,
     /// Something called for a handshake while the output buffer was in use.
     wants_handshake: bool,
     /// A session became usable: staged packets can go.
     wants_drain: bool,
+    /// A handshake was given up, and nobody has asked yet.
+    gave_up: bool,
 }
 
 impl Peer {
@@ -115,6 +122,7 @@ impl Peer {
             staged_bytes: 0,
             mtu: usize::from(own.mtu),
             physical: Connection { protocol: Protocol::UNKNOWN, src: local_address(config), dst: endpoint },
+            local: None,
             moves: 0,
             stats: PeerStats {
                 public_key,
@@ -127,7 +135,17 @@ impl Peer {
             },
             wants_handshake: false,
             wants_drain: false,
+            gave_up: false,
         }
+    }
+
+    pub(super) fn public_key(&self) -> &PublicKey {
+        &self.stats.public_key
+    }
+
+    /// Whether a handshake was given up since the last call.
+    pub(super) fn take_gave_up(&mut self) -> bool {
+        std::mem::take(&mut self.gave_up)
     }
 
     pub(super) fn stats(&self) -> PeerStats {
@@ -147,7 +165,11 @@ impl Peer {
         self.stats.endpoint
     }
 
-    /// Changes whenever the endpoint does: cheaper to compare for each packet.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    /// Changes whenever the endpoint or the local address does: cheaper to compare for each packet.
     #[inline]
     pub(super) fn moves(&self) -> u32 {
         self.moves
@@ -336,6 +358,7 @@ impl Peer {
 
     fn gave_up<S: Sink>(&mut self, io: &mut Io<'_, S>) {
         io.events.gave_up += 1;
+        self.gave_up = true;
         io.drops.staged_expired += self.staged.len() as u64;
         self.staged = VecDeque::new();
         self.staged_bytes = 0;
@@ -421,10 +444,16 @@ impl Peer {
             }
             self.move_to(from);
         }
+        if io.local.is_some() && self.local != io.local {
+            self.moves = self.moves.wrapping_add(1);
+            self.local = io.local;
+        }
     }
 
     fn move_to(&mut self, endpoint: SocketAddr) {
         self.moves = self.moves.wrapping_add(1);
+        // What was learned of another family's path says nothing about this one.
+        self.local = self.local.filter(|local| local.is_ipv4() == endpoint.is_ipv4());
         self.stats.endpoint = Some(endpoint);
         self.physical.dst = Some(endpoint);
     }
@@ -486,7 +515,6 @@ fn pad<'a>(packet: &'a [u8], mtu: usize, buffer: &'a mut [u8]) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnel::key::PublicKey;
 
     #[test]
     fn packets_are_padded_to_whole_blocks_within_the_mtu() {

@@ -128,10 +128,15 @@ pub struct IoCounts {
     pub send_full: u64,
     /// Datagrams that the system would not send, for example without route.
     pub send_failed: u64,
+    /// Datagrams that the system would not send because they are too long for the path: lower the configuration's MTU.
+    /// (Linux, and all systems that allow it, send them in fragments instead.)
+    pub send_too_large: u64,
     /// Errors on receiving, such as a port-unreachable reply. They lose nothing by themselves.
     pub receive_failed: u64,
     /// Inner packets dropped because the device's reader was behind.
     pub device_full: u64,
     /// Inner packets that the device would not take.
     pub device_failed: u64,
+    /// Reads from the device that contradict themselves; only where it hands over many packets at once.
+    pub device_malformed: u64,
 }

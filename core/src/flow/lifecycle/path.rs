@@ -71,8 +71,14 @@ impl FlowPaths {
     #[cold]
     pub(super) fn follow(&mut self, now: Instant, paths: &Paths) -> bool {
         let Some(current) = &paths.current else { return true };
-        let latest = self.iter().last().map(|(path, _)| path);
-        if latest != Some(current) {
+        let latest = self.later.last_mut().or(self.first.as_mut()).map(|(path, _)| path);
+        if let Some(latest) = latest
+            && latest.local.is_none()
+            && latest.remote == current.remote
+        {
+            // The same path: a tunnel learns its own end with the first answer.
+            *latest = Arc::clone(current);
+        } else if self.iter().last().map(|(path, _)| path) != Some(current) {
             if self.later.len() + 1 >= MAX_PATHS {
                 return false;
             }
@@ -95,6 +101,21 @@ impl FlowPaths {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_whose_local_end_becomes_known_stays_one_path() {
+        let (mut paths, mut flow, now) = (Paths::default(), FlowPaths::default(), Instant::from_nanos(0));
+        let unknown = ends(1);
+        let known = PathEnds { local: Some(SocketAddr::from(([192, 0, 2, 1], 9))), ..unknown };
+        let moved = PathEnds { local: Some(SocketAddr::from(([192, 0, 2, 7], 9))), ..unknown };
+        for path in [unknown, known, moved] {
+            paths.set(path);
+            assert!(!flow.is_current(&paths));
+            assert!(flow.follow(now, &paths));
+            assert!(flow.is_current(&paths));
+        }
+        assert_eq!(flow.iter().map(|(path, _)| **path).collect::<Vec<_>>(), [known, moved]);
+    }
 
     fn ends(port: u16) -> PathEnds {
         PathEnds { local: None, remote: SocketAddr::from(([203, 0, 113, 1], port)) }

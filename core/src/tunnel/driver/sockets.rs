@@ -2,15 +2,21 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Type};
 
-use super::TunnelError;
+use super::{
+    TunnelError, options,
+    socket::{Received, Socket},
+};
+use crate::tunnel::stats::IoCounts;
 
-/// Room for bursts while the thread is busy: 8 ms at 1 Gbit/s. Systems cap it silently at what they allow.
-const SOCKET_BUFFER: usize = 1 << 20;
+/// Room for what comes while the thread is busy: 34 ms at 1 Gbit/s. Systems cap it silently at what they allow.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Room for bursts. More would only wait in front of a slow link.
+const SEND_BUFFER: usize = 1 << 20;
 /// Tries to find a port that is free in both families when the system chooses it.
 const PORT_ATTEMPTS: usize = 8;
 
@@ -45,11 +51,26 @@ pub(super) struct Options {
     pub(super) protect: Option<Protect>,
 }
 
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    fn of(address: SocketAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
 /// See the module.
 pub(super) struct Sockets {
     options: Options,
-    v4: Option<UdpSocket>,
-    v6: Option<UdpSocket>,
+    v4: Option<Socket>,
+    v6: Option<Socket>,
 }
 
 impl Sockets {
@@ -82,7 +103,9 @@ impl Sockets {
         loop {
             let v4 = self.bind((Ipv4Addr::UNSPECIFIED, self.options.port).into());
             let port = match &v4 {
-                Ok(socket) => socket.local_addr().map_or(self.options.port, |address| address.port()),
+                Ok(socket) => {
+                    socket.as_udp().local_addr().map_or(self.options.port, |address| address.port())
+                }
                 Err(_) => self.options.port,
             };
             match (v4, self.bind((Ipv6Addr::UNSPECIFIED, port).into())) {
@@ -105,19 +128,19 @@ impl Sockets {
         }
     }
 
-    fn bind(&self, address: SocketAddr) -> Result<UdpSocket, TunnelError> {
+    fn bind(&self, address: SocketAddr) -> Result<Socket, TunnelError> {
         self.try_bind(address).map_err(|source| TunnelError::Socket { address, source })
     }
 
-    fn try_bind(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    fn try_bind(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         // Smaller buffers work too; they lose more in bursts.
-        drop(socket.set_recv_buffer_size(SOCKET_BUFFER));
-        drop(socket.set_send_buffer_size(SOCKET_BUFFER));
+        options::enlarge_receive_buffer(&socket, RECEIVE_BUFFER);
+        drop(socket.set_send_buffer_size(SEND_BUFFER));
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(mark) = self.options.mark {
             socket.set_mark(mark)?;
@@ -126,34 +149,74 @@ impl Sockets {
             protect(handle(&socket))?;
         }
         socket.bind(&address.into())?;
-        Ok(socket.into())
+        Socket::new(socket.into())
     }
 
     pub(super) fn local(&self) -> LocalAddrs {
-        let local = |socket: &Option<UdpSocket>| socket.as_ref().and_then(|socket| socket.local_addr().ok());
-        LocalAddrs { v4: local(&self.v4), v6: local(&self.v6) }
+        let local = |family| self.get(family).and_then(|socket| socket.as_udp().local_addr().ok());
+        LocalAddrs { v4: local(Family::V4), v6: local(Family::V6) }
     }
 
-    pub(super) fn v4(&self) -> Option<&UdpSocket> {
-        self.v4.as_ref()
+    pub(super) fn get(&self, family: Family) -> Option<&Socket> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
     }
 
-    pub(super) fn v6(&self) -> Option<&UdpSocket> {
-        self.v6.as_ref()
+    fn get_mut(&mut self, family: Family) -> Option<&mut Socket> {
+        match family {
+            Family::V4 => self.v4.as_mut(),
+            Family::V6 => self.v6.as_mut(),
+        }
     }
 
     /// Whether there is a socket of the address's family.
     pub(super) fn can_reach(&self, address: SocketAddr) -> bool {
-        self.for_address(address).is_some()
+        self.get(Family::of(address)).is_some()
     }
 
-    pub(super) fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let socket = self.for_address(to).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        socket.send_to(datagram, to).map(drop)
+    /// Sends a datagram, at the latest with [`Self::flush`]. What can't be sent is counted.
+    #[inline]
+    pub(super) fn send(&mut self, to: SocketAddr, datagram: &[u8], counts: &mut IoCounts) {
+        match self.get_mut(Family::of(to)) {
+            Some(socket) => socket.send(to, datagram, counts),
+            None => counts.send_failed += 1,
+        }
     }
 
-    fn for_address(&self, address: SocketAddr) -> Option<&UdpSocket> {
-        if address.is_ipv4() { self.v4() } else { self.v6() }
+    /// Sends what [`Self::send`] collected, except on blocked sockets.
+    pub(super) fn flush(&mut self, counts: &mut IoCounts) {
+        for socket in [&mut self.v4, &mut self.v6].into_iter().flatten().filter(|s| !s.is_blocked()) {
+            socket.flush(counts);
+        }
+    }
+
+    /// Sends what blocked sockets hold, if there is room now.
+    pub(super) fn retry(&mut self, counts: &mut IoCounts) {
+        for socket in [&mut self.v4, &mut self.v6].into_iter().flatten().filter(|s| s.is_blocked()) {
+            socket.flush(counts);
+        }
+    }
+
+    /// Whether a socket waits to be writable: whatever more is sent to it is dropped.
+    pub(super) fn is_blocked(&self) -> bool {
+        Family::ALL.into_iter().any(|family| self.get(family).is_some_and(Socket::is_blocked))
+    }
+
+    /// Receives what is there; nothing without such a socket.
+    pub(super) fn receive(&self, family: Family, received: &mut Received) -> io::Result<()> {
+        match self.get(family) {
+            Some(socket) => socket.receive(received),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Gives up what was not sent.
+    pub(super) fn discard(&mut self, counts: &mut IoCounts) {
+        for socket in [&mut self.v4, &mut self.v6].into_iter().flatten() {
+            socket.discard(counts);
+        }
     }
 }
 
@@ -177,11 +240,11 @@ fn is_missing_family(error: &TunnelError) -> bool {
 }
 
 #[cfg(unix)]
-fn handle(socket: &Socket) -> SocketHandle<'_> {
+fn handle(socket: &socket2::Socket) -> SocketHandle<'_> {
     std::os::fd::AsFd::as_fd(socket)
 }
 
 #[cfg(windows)]
-fn handle(socket: &Socket) -> SocketHandle<'_> {
+fn handle(socket: &socket2::Socket) -> SocketHandle<'_> {
     std::os::windows::io::AsSocket::as_socket(socket)
 }

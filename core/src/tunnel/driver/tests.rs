@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     clock::Instant,
     hook::{Connection, Direction},
-    tunnel::{PeerConfig, PrivateKey},
+    tunnel::{Endpoint, PeerConfig, PrivateKey},
 };
 
 /// Far more than anything here takes; only a failing test waits that long.
@@ -249,6 +249,165 @@ fn endpoint_names_are_resolved_at_the_start() {
 }
 
 #[test]
+fn a_network_change_resolves_names_again_off_the_packet_thread() {
+    let b = Node::start(config(2, 1, None), loopback());
+    let there = b.tunnel.local_addr().v4.unwrap();
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let (asked, questions) = mpsc::channel();
+    let answer = Arc::new(Mutex::new(nowhere));
+    let answers = Arc::clone(&answer);
+    let resolver: Resolver = Arc::new(move |host, port| {
+        asked.send((host.to_owned(), port, thread::current().name().map(str::to_owned))).unwrap();
+        Ok(vec![*answers.lock().unwrap()])
+    });
+    let mut by_name = config(1, 2, None);
+    by_name.peers[0].endpoint = Some(Endpoint::Name { host: "b.example".to_owned(), port: 7 });
+    let a = Node::start(by_name, TunnelOptions { resolver: Some(resolver), ..loopback() });
+    assert_eq!(a.tunnel.stats().peers[0].endpoint, Some(nowhere));
+    let (host, port, _) = questions.recv().unwrap();
+    assert_eq!((host.as_str(), port), ("b.example", 7));
+
+    *answer.lock().unwrap() = there;
+    a.tunnel.network_changed().unwrap();
+    let (.., thread) = questions.recv_timeout(PATIENCE.unwrap()).unwrap();
+    assert_eq!(thread.as_deref(), Some("tuntrail-resolve"));
+    while a.tunnel.stats().peers[0].endpoint != Some(there) {
+        thread::yield_now();
+    }
+    a.queue.send(&packet(1, 2, b"found")).unwrap();
+    assert_eq!(b.receive(), packet(1, 2, b"found"));
+    a.tunnel.stop();
+    assert_eq!(questions.try_iter().count(), 0, "one change, one look-up");
+}
+
+#[test]
+fn a_tunnel_stops_while_its_resolver_hangs() {
+    let (release, released) = mpsc::channel::<()>();
+    let (asked, questions) = mpsc::channel();
+    let released = Mutex::new(released);
+    let first = Mutex::new(true);
+    let resolver: Resolver = Arc::new(move |_, port| {
+        asked.send(()).unwrap();
+        if !std::mem::replace(&mut *first.lock().unwrap(), false) {
+            // Ends when the test does.
+            let _ = released.lock().unwrap().recv();
+        }
+        Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))])
+    });
+    let mut by_name = config(1, 2, None);
+    by_name.peers[0].endpoint = Some(Endpoint::Name { host: "b.example".to_owned(), port: 9 });
+    let a = Node::start(by_name, TunnelOptions { resolver: Some(resolver), ..loopback() });
+    questions.recv().unwrap();
+    a.tunnel.network_changed().unwrap();
+    questions.recv_timeout(PATIENCE.unwrap()).unwrap();
+    let begun = StdInstant::now();
+    a.tunnel.stop();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    drop(release);
+}
+
+#[test]
+fn stopping_under_full_load_is_prompt_and_loses_no_count() {
+    let b = Node::start(config(2, 1, None), loopback());
+    let counted = Arc::new(Mutex::new(Totals::default()));
+    let options = TunnelOptions {
+        virtual_counter: Some(Box::new(Summing { seen: Totals::default(), flushed: Arc::clone(&counted) })),
+        ..loopback()
+    };
+    let a = Node::start(config(1, 2, b.tunnel.local_addr().v4), options);
+    a.queue.send(&packet(1, 2, b"x")).unwrap();
+    b.receive();
+
+    let stopping = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let keep_on = |stopping: &Arc<std::sync::atomic::AtomicBool>| {
+        let stopping = Arc::clone(stopping);
+        move || !stopping.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let (goes_on, queue) = (keep_on(&stopping), a.queue.clone());
+    let device_flood = thread::spawn(move || {
+        let packet = packet(1, 2, &[7; 1300]);
+        while goes_on() && queue.send(&packet) != Err(QueueError::Closed) {}
+    });
+    let (goes_on, to) = (keep_on(&stopping), a.tunnel.local_addr().v4.unwrap());
+    let socket_flood = thread::spawn(move || {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // Looks like data of an unknown session.
+        let mut garbage = [9; 1300];
+        garbage[..4].copy_from_slice(&[4, 0, 0, 0]);
+        while goes_on() {
+            let _ = socket.send_to(&garbage, to);
+        }
+    });
+    // Both floods are on, and commands get through them.
+    loop {
+        let stats = a.tunnel.stats();
+        if stats.carried.tx_packets > 2_000 && stats.drops.unknown_peer > 500 {
+            break;
+        }
+    }
+    let begun = StdInstant::now();
+    a.tunnel.stop();
+    let took = begun.elapsed();
+    stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+    device_flood.join().unwrap();
+    socket_flood.join().unwrap();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let carried = a.tunnel.stats().carried;
+    let counted = counted.lock().unwrap();
+    assert_eq!((counted.packets, counted.bytes), (carried.tx_packets, carried.tx_bytes));
+}
+
+#[test]
+fn counters_learn_both_ends_of_the_path_with_the_first_answer() {
+    let b = Node::start(config(2, 1, None), loopback());
+    let there = b.tunnel.local_addr().v4.unwrap();
+    let (paths, told) = mpsc::channel();
+    let options = TunnelOptions { virtual_counter: Some(Box::new(PathReporter(paths))), ..loopback() };
+    let a = Node::start(config(1, 2, Some(there)), options);
+    a.queue.send(&packet(1, 2, b"x")).unwrap();
+    b.receive();
+    b.queue.send(&packet(2, 1, b"y")).unwrap();
+    a.receive();
+    a.tunnel.stop();
+    let here = a.tunnel.local_addr().v4;
+    assert!(here.is_some());
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [(None, there), (here, there)]);
+}
+
+struct PathReporter(mpsc::Sender<(Option<SocketAddr>, SocketAddr)>);
+
+impl ConnectionCounter for PathReporter {
+    fn count(&mut self, _: Instant, _: &Connection, _: u64, _: u64, _: Direction) {}
+
+    fn path(&mut self, _: Instant, local: Option<SocketAddr>, remote: SocketAddr) {
+        self.0.send((local, remote)).unwrap();
+    }
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Totals {
+    packets: u64,
+    bytes: u64,
+}
+
+/// Tells its totals only when it is flushed.
+struct Summing {
+    seen: Totals,
+    flushed: Arc<Mutex<Totals>>,
+}
+
+impl ConnectionCounter for Summing {
+    fn count(&mut self, _: Instant, _: &Connection, packets: u64, bytes: u64, _: Direction) {
+        self.seen.packets += packets;
+        self.seen.bytes += bytes;
+    }
+
+    fn flush(&mut self, _: Instant) {
+        *self.flushed.lock().unwrap() = self.seen;
+    }
+}
+
+#[test]
 fn a_v6_tunnel_works_where_the_system_has_v6() {
     let options = || TunnelOptions { bind: Some(Ipv6Addr::LOCALHOST.into()), ..TunnelOptions::default() };
     let (device, queue) = packet_queue(8, 1420);
@@ -302,5 +461,48 @@ mod fd {
             thread::yield_now();
         }
         tunnel.stop();
+    }
+    /// A virtio header and a TCP packet of `segments` times 1000 bytes and 500 more, as Linux hands it over.
+    #[cfg(target_os = "linux")]
+    fn joined(segments: u16) -> (Vec<u8>, Vec<u8>) {
+        let payload: Vec<u8> = (0..u32::from(segments) * 1000 + 500).map(|at| (at / 3) as u8).collect();
+        let [high, low] = u16::try_from(40 + payload.len()).unwrap().to_be_bytes();
+        let mut framed = vec![1, 1];
+        framed.extend([40_u16, 1000, 20, 16].iter().flat_map(|field| field.to_ne_bytes()));
+        framed.extend([0x45, 0, high, low, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        framed.extend([0, 80, 0, 81, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
+        framed.extend(&payload);
+        (framed, payload)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn joined_packets_are_carried_and_counted_one_by_one_and_come_out_joined() {
+        let vnet = Framing::VnetHdr { udp: true };
+        let (b, b_host) = node(config(2, 1, None), vnet);
+        let (a, a_host) = node(config(1, 2, b.local_addr().v4), vnet);
+        let (framed, payload) = joined(40);
+        for _ in 0..20 {
+            send(&a_host, &framed, rustix::net::SendFlags::empty()).unwrap();
+            let mut received = Vec::new();
+            while received.len() < payload.len() {
+                let mut buffer = vec![0; 1 << 17];
+                let (length, _) = recv(&b_host, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
+                received.extend_from_slice(&buffer[50..length]);
+            }
+            assert_eq!(received, payload);
+        }
+        let (sent, received) = (a.stats(), b.stats());
+        assert_eq!((sent.drops, sent.io), Default::default());
+        assert_eq!(sent.carried.tx_packets, 20 * 41);
+        assert_eq!(sent.carried.tx_bytes, 20 * (41 * 40 + 40_500));
+        assert_eq!(received.carried.rx_packets, sent.carried.tx_packets);
+        assert_eq!(received.carried.rx_bytes, sent.carried.tx_bytes);
+
+        send(&a_host, &[1; 9], rustix::net::SendFlags::empty()).unwrap();
+        send(&a_host, &[9; 60], rustix::net::SendFlags::empty()).unwrap();
+        while a.stats().io.device_malformed < 2 {
+            thread::yield_now();
+        }
     }
 }
