@@ -4,6 +4,8 @@ pub mod conform;
 pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod net;
+#[cfg(target_os = "linux")]
+pub mod throughput;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

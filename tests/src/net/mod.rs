@@ -20,5 +20,5 @@ pub use nft::Nft;
 pub use pair::{Pair, Side};
 pub use process::{CpuTime, Process};
 pub use relay::{Relay, RelayOptions};
-pub use tun::create_tun;
+pub use tun::{Offload, create_tun};
 pub use wireguard_go::{DIRECTORY, PeerState, Version, WireguardGo};

@@ -122,9 +122,13 @@ impl Pair {
 
     /// Drops `percent` of the UDP datagrams that arrive at `side` over the cable, at random, until the table is dropped.
     ///
+    /// From then on the cable takes datagrams one by one, so that each is lost by itself and not with a whole batch.
+    ///
     /// # Errors
     /// When nft is missing or refuses.
     pub fn lose(&self, side: Side, percent: u8) -> Result<Nft<'_>, NetError> {
+        self.host(side.other())
+            .run(|| Ip::SYSTEM.run(&["link", "set", "dev", CABLE, "gso_max_segs", "1"]))??;
         let rule = format!("iifname {CABLE} meta l4proto udp numgen random mod 100 < {percent} counter drop");
         Nft::install(self.host(side), &rule)
     }

@@ -324,3 +324,51 @@ fn show(command: &Command) -> String {
 fn failure(text: &str, status: ExitStatus) -> String {
     if text.trim().is_empty() { status.to_string() } else { format!("{text} ({status})") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn shell(host: &Namespace, script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::start(host, command, "-").unwrap()
+    }
+
+    #[test]
+    fn what_a_process_says_is_waited_for_kept_and_given_back() {
+        let Some(host) = Namespace::new_or_skip() else { return };
+        let mut process = shell(&host, "echo one; echo one more >&2; read line; echo got $line");
+        process.wait_for("one", 2, PATIENCE).unwrap();
+        assert_eq!(process.count("one"), 2);
+        assert!(process.cpu_time().unwrap().total() < 10.0);
+        process.write("this\n").unwrap();
+        let text = process.finish(PATIENCE).unwrap();
+        assert!(text.ends_with("got this"), "{text}");
+    }
+
+    #[test]
+    fn failures_say_what_was_run_and_what_it_said() {
+        let Some(host) = Namespace::new_or_skip() else { return };
+        let failed = shell(&host, "echo no luck >&2; exit 3").finish(PATIENCE).unwrap_err().to_string();
+        assert!(failed.contains("sh -c") && failed.contains("no luck") && failed.contains('3'), "{failed}");
+        // Waiting ends with the process, long before the time is over.
+        let silent = shell(&host, "echo something else").wait_for("this", 1, Duration::from_secs(3600));
+        assert!(silent.unwrap_err().to_string().contains("something else"));
+        let missing = Process::start(&host, Command::new("no-such-program"), "apt-get install it");
+        assert!(missing.unwrap_err().to_string().contains("apt-get install it"));
+    }
+
+    #[test]
+    fn a_dropped_process_ends_also_when_it_would_rather_not() {
+        let Some(host) = Namespace::new_or_skip() else { return };
+        let process = shell(&host, "trap '' TERM; echo ready; while :; do read line || sleep 1; done");
+        process.wait_for("ready", 1, PATIENCE).unwrap();
+        let place = format!("/proc/{}", process.child.id());
+        assert!(fs::exists(&place).unwrap());
+        drop(process);
+        assert!(!fs::exists(&place).unwrap());
+    }
+}

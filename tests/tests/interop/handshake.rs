@@ -10,16 +10,24 @@ against_both! {
 }
 
 mod check {
-    use tuntrail_tests::net::{NodeConfig, Side, Version};
+    use tuntrail_tests::net::{NodeConfig, Offload, Side, Version};
 
     use crate::lab::{Family, Lab, Setup};
 
     /// Enough for several windows of TCP.
     const SOME: usize = 1 << 20;
+    const NETWORKS: [(Family, Offload); 4] = [
+        (Family::V4, Offload::On),
+        (Family::V6, Offload::On),
+        (Family::V4, Offload::Off),
+        (Family::V6, Offload::Off),
+    ];
 
     pub(super) fn tuntrail_begins(version: Version) {
-        for outer in Family::BOTH {
-            let Some(lab) = Setup::new(version, outer).start() else { return };
+        for (outer, offload) in NETWORKS {
+            let mut setup = Setup::new(version, outer);
+            setup.offload = offload;
+            let Some(lab) = setup.start() else { return };
             lab.transfer(Side::Left, Family::V4, SOME);
             assert_eq!(lab.go.process().count("Received handshake initiation"), 1, "{}", lab.state());
             assert_eq!(lab.go.process().count("Sending handshake initiation"), 0, "{}", lab.state());
@@ -29,8 +37,10 @@ mod check {
     }
 
     pub(super) fn wireguard_go_begins(version: Version) {
-        for outer in Family::BOTH {
-            let Some(lab) = Setup::called(version, outer).start() else { return };
+        for (outer, offload) in NETWORKS {
+            let mut setup = Setup::called(version, outer);
+            setup.offload = offload;
+            let Some(lab) = setup.start() else { return };
             lab.transfer(Side::Right, Family::V4, SOME);
             assert_eq!(lab.go.process().count("Received handshake response"), 1, "{}", lab.state());
             assert_eq!(lab.tunnel.stats().events.initiations, 0);

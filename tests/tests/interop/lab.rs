@@ -1,15 +1,17 @@
 //! The two hosts: tuntrail on the left, wireguard-go on the right.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
 };
 
-use tuntrail::tunnel::{Config, FdDevice, Framing, TunDevice, Tunnel, TunnelOptions};
+use tuntrail::tunnel::{Config, Tunnel, TunnelOptions};
 use tuntrail_netlab::linux::{Namespace, skip};
-use tuntrail_tests::net::{NodeConfig, Pair, Relay, RelayOptions, Side, Version, WireguardGo, create_tun};
+use tuntrail_tests::net::{
+    NodeConfig, Offload, Pair, Relay, RelayOptions, Side, Version, WireguardGo, create_tun,
+};
 
 /// Far above what any step takes, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,8 +24,6 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
     pub(crate) fn outer(self, side: Side) -> SocketAddr {
         let ip = if self == Self::V4 { side.outer_v4() } else { side.outer_v6() };
         SocketAddr::new(ip, NodeConfig::PORT)
@@ -39,13 +39,15 @@ pub(crate) struct Setup {
     version: Version,
     pub(crate) left: NodeConfig,
     pub(crate) right: NodeConfig,
+    /// Of tuntrail's device; on by default.
+    pub(crate) offload: Offload,
 }
 
 impl Setup {
     pub(crate) fn new(version: Version, outer: Family) -> Self {
         let mut left = NodeConfig::new(Side::Left);
         left.endpoint = Some(outer.outer(Side::Right));
-        Self { version, left, right: NodeConfig::new(Side::Right) }
+        Self { version, left, right: NodeConfig::new(Side::Right), offload: Offload::On }
     }
 
     /// Only wireguard-go knows where the other end is.
@@ -75,7 +77,7 @@ impl Setup {
             self.left.endpoint = Some(relay.address());
         }
         let go = WireguardGo::start(self.version, pair.host(Side::Right), &self.right).unwrap();
-        let tunnel = start_tuntrail(&pair, &self.left);
+        let tunnel = start_tuntrail(&pair, &self.left, self.offload);
         Some(Lab { tunnel, go, relay, pair, setup: self })
     }
 }
@@ -172,16 +174,26 @@ impl Lab {
     }
 }
 
-fn start_tuntrail(pair: &Pair, node: &NodeConfig) -> Tunnel {
+fn start_tuntrail(pair: &Pair, node: &NodeConfig, offload: Offload) -> Tunnel {
     let config = Config::parse(&node.wg_quick()).unwrap();
     pair.host(Side::Left)
         .run(move || {
             let mtu = config.mtu.unwrap();
-            let device = create_tun("trail0", &config.addresses, mtu).unwrap();
-            let device = TunDevice::Fd(FdDevice::new(device, Framing::Raw));
+            let device = create_tun("trail0", &config.addresses, mtu, offload).unwrap();
             Tunnel::start(config, device, TunnelOptions::default()).unwrap()
         })
         .unwrap()
+}
+
+/// Waits for a datagram and returns its length.
+pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> usize {
+    loop {
+        match socket.recv(buffer) {
+            // A process that is stopped and continued finds its waiting cut short.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => return received.unwrap(),
+        }
+    }
 }
 
 /// Bytes without a pattern that a repeated or swapped piece could hide in (xorshift64).

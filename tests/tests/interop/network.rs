@@ -19,12 +19,12 @@ mod check {
     };
     use tuntrail_tests::net::{RelayOptions, Side, Version};
 
-    use crate::lab::{Family, Setup};
+    use crate::lab::{Family, Setup, receive};
 
     pub(super) fn a_transfer_survives_loss(version: Version) {
         const LOSS: u8 = 20;
         // Each loss may cost TCP 0.2 s and more: this is what it moves in a few seconds.
-        const LEN: usize = 96 << 10;
+        const LEN: usize = 64 << 10;
         let Some(lab) = Setup::new(version, Family::V4).start() else { return };
         let losses = [Side::Left, Side::Right].map(|side| lab.pair.lose(side, LOSS).unwrap());
         lab.transfer(Side::Left, Family::V4, LEN);
@@ -65,16 +65,14 @@ mod check {
                 let mut buffer = [0; 4096];
                 for length in [0, 1, mtu - headers - 1, mtu - headers] {
                     from.send(&vec![7; length]).unwrap();
-                    let received =
-                        to.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}: {}", lab.state()));
-                    assert_eq!(received, length);
+                    assert_eq!(receive(to, &mut buffer), length, "{}", lab.state());
                 }
                 let refused = from.send(&vec![7; mtu - headers + 1]).unwrap_err();
                 assert_eq!(refused.raw_os_error(), Some(Errno::MSGSIZE.raw_os_error()), "{refused}");
                 allow_fragments(from, inner);
                 for length in [mtu - headers + 1, 4000] {
                     from.send(&vec![7; length]).unwrap();
-                    assert_eq!(to.recv(&mut buffer).unwrap(), length);
+                    assert_eq!(receive(to, &mut buffer), length);
                 }
                 to.set_nonblocking(true).unwrap();
                 assert_eq!(
