@@ -14,7 +14,8 @@ use crate::lab::{Family, Lab, Setup, receive};
 #[ignore = "takes 2 minutes: a session is renewed at 120 s"]
 fn tuntrail_renews_its_session_amid_traffic() {
     let Some(lab) = Setup::new(Version::Newest, Family::V4).start() else { return };
-    assert_renewed(&lab, Side::Left, "Received handshake initiation");
+    // With this packet tuntrail confirms a session that it has made.
+    assert_renewed(&lab, Side::Left, "Receiving keepalive packet");
     assert_eq!(lab.tunnel.stats().events.initiations, 2);
 }
 
@@ -22,12 +23,12 @@ fn tuntrail_renews_its_session_amid_traffic() {
 #[ignore = "takes 2 minutes: a session is renewed at 120 s"]
 fn wireguard_go_renews_its_session_amid_traffic() {
     let Some(lab) = Setup::called(Version::Newest, Family::V4).start() else { return };
-    assert_renewed(&lab, Side::Right, "Sending handshake initiation");
+    assert_renewed(&lab, Side::Right, "Received handshake response");
     assert_eq!(lab.tunnel.stats().events.initiations, 0);
 }
 
-/// A packet and its answer each second, until the second handshake, and some after it.
-fn assert_renewed(lab: &Lab, begins: Side, handshake: &str) {
+/// A packet and its answer each second, until both have the second session, and some after it.
+fn assert_renewed(lab: &Lab, begins: Side, session_made: &str) {
     let [left, right] = lab.sockets(Family::V4);
     let (near, far) = if begins == Side::Left { (left, right) } else { (right, left) };
     let (mut buffer, began, mut number, mut after) = ([0; 4], Instant::now(), 0_u32, 0);
@@ -40,7 +41,7 @@ fn assert_renewed(lab: &Lab, begins: Side, handshake: &str) {
         assert_eq!(u32::from_be_bytes(buffer), number, "every packet is answered, in order");
         number += 1;
         // The pace of the traffic, and the end of the wait.
-        let seen = lab.go.process().wait_for(handshake, 2, Duration::from_secs(1));
+        let seen = lab.go.process().wait_for(session_made, 2, Duration::from_secs(1));
         if seen.is_ok() {
             renewed.get_or_insert_with(|| began.elapsed());
             after += 1;
