@@ -4,7 +4,12 @@ pub mod conform;
 pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod idle;
+#[cfg(target_os = "linux")]
 pub mod kill;
+#[cfg(target_os = "linux")]
+pub mod net;
+#[cfg(target_os = "linux")]
+pub mod throughput;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -7,12 +7,16 @@
 //!
 //! Every host has two threads: one takes packets from the wire, the other runs the stack. Both sleep until a packet,
 //! a command or the stack's own next deadline. Nothing here polls.
+//!
+//! On Linux there are also private network namespaces, for tests with the kernel's own TCP/IP.
 
 mod content;
 mod device;
 mod error;
 mod host;
 mod inbox;
+#[cfg(target_os = "linux")]
+pub mod linux;
 mod memory;
 mod options;
 mod ping;

@@ -4,7 +4,8 @@ use std::io;
 
 /// An error of the Linux parts, with what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LinuxError {
+#[non_exhaustive]
+pub enum LinuxError {
     /// The process lacks a right.
     #[error("{action} needs root ({capability}): run it with sudo, or without --tun where that is offered")]
     NotPermitted {
@@ -56,7 +57,8 @@ pub(crate) enum LinuxError {
 
 impl LinuxError {
     /// Tells a missing right from other failures.
-    pub(crate) fn system(action: &'static str, capability: &'static str, source: io::Error) -> Self {
+    #[must_use]
+    pub fn system(action: &'static str, capability: &'static str, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::PermissionDenied {
             Self::NotPermitted { action, capability }
         } else {

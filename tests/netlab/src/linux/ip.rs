@@ -11,16 +11,19 @@ use super::LinuxError;
 
 /// Runs `ip`.
 #[derive(Debug, Clone)]
-pub(crate) struct Ip {
+pub struct Ip {
     program: &'static str,
 }
 
 impl Ip {
     /// The `ip` in the search path.
-    pub(crate) const SYSTEM: Self = Self { program: "ip" };
+    pub const SYSTEM: Self = Self { program: "ip" };
 
     /// Runs `ip` with these arguments and returns what it printed.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String, LinuxError> {
+    ///
+    /// # Errors
+    /// When the command is missing, can't be run or refuses.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, LinuxError> {
         let output = Command::new(self.program).args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|error| match error.kind() {
             // The latter also when a folder of the search path may not be searched.

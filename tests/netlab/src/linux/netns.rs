@@ -7,6 +7,7 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
     sync::mpsc,
     thread::{self, JoinHandle},
 };
@@ -18,15 +19,35 @@ use super::{LinuxError, ip::Ip};
 /// One closure to run on the namespace's thread.
 type Job = Box<dyn FnOnce() + Send>;
 
+/// The name of the environment variable that forbids skipping tests, as in CI.
+pub const REQUIRED: &str = "TUNTRAIL_REQUIRE_NAMESPACES";
+/// Where the kernel offers TUN devices.
+const TUN_NODE: &str = "/dev/net/tun";
+
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// If [`REQUIRED`] is set in the environment.
+#[expect(clippy::panic, reason = "for tests only: a test that must not be skipped has to fail")]
+pub fn skip(why: &str) {
+    if std::env::var_os(REQUIRED).is_some() {
+        panic!("{REQUIRED} is set, but {why}");
+    }
+    println!("skipped: {why}");
+}
+
 /// A network namespace with its loopback interface up. Dropping it ends its thread and waits for it.
-pub(crate) struct Namespace {
+pub struct Namespace {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Namespace {
     /// Creates a namespace. Needs root.
-    pub(crate) fn new() -> Result<Self, LinuxError> {
+    ///
+    /// # Errors
+    /// Without the right to do so, and without the `ip` command.
+    pub fn new() -> Result<Self, LinuxError> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (born, birth) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
@@ -46,10 +67,30 @@ impl Namespace {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
+    /// A namespace to test in. Without root, inside a container, without TUN devices or iproute2 there is none: says so
+    /// and returns `None`, for the test to be skipped.
+    ///
+    /// # Panics
+    /// In that case, if [`REQUIRED`] is set in the environment, as in CI: tests that must not be skipped fail.
+    #[must_use]
+    pub fn new_or_skip() -> Option<Self> {
+        let namespace = if Path::new(TUN_NODE).exists() { Self::new() } else { Err(LinuxError::NoTunModule) };
+        match namespace {
+            Ok(namespace) => Some(namespace),
+            Err(error) => {
+                skip(&error.to_string());
+                None
+            }
+        }
+    }
+
     /// Runs `work` on the namespace's thread and waits for its result. A panic of `work` goes on in the caller.
     ///
     /// Must not be called from `work` itself: the thread would wait for itself.
-    pub(crate) fn run<T, F>(&self, work: F) -> Result<T, LinuxError>
+    ///
+    /// # Errors
+    /// [`LinuxError::NamespaceEnded`].
+    pub fn run<T, F>(&self, work: F) -> Result<T, LinuxError>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
@@ -106,14 +147,13 @@ mod tests {
     };
 
     use super::*;
-    use crate::linux::testing::namespace_or_skip;
 
     /// The calling thread's network namespace.
     const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
     #[test]
     fn a_namespace_has_its_own_network_and_a_working_loopback() {
-        let Some(namespace) = namespace_or_skip() else { return };
+        let Some(namespace) = Namespace::new_or_skip() else { return };
         let links = namespace.run(|| Ip::SYSTEM.run(&["-o", "link", "show", "up"])).unwrap().unwrap();
         assert_eq!(links.lines().count(), 1, "{links}");
         assert!(links.contains(" lo:"), "{links}");
@@ -139,11 +179,11 @@ mod tests {
 
     #[test]
     fn every_thread_of_a_namespace_is_in_the_same_one_and_the_caller_is_not() {
-        let Some(namespace) = namespace_or_skip() else { return };
+        let Some(namespace) = Namespace::new_or_skip() else { return };
         let own = || fs::read_link(OWN_NAMESPACE).unwrap();
         let dedicated = namespace.run(own).unwrap();
         let child = namespace.run(move || thread::spawn(own).join().unwrap()).unwrap();
-        let second = namespace_or_skip().unwrap().run(own).unwrap();
+        let second = Namespace::new_or_skip().unwrap().run(own).unwrap();
         assert_eq!(dedicated, child);
         assert_ne!(dedicated, own());
         assert_ne!(dedicated, second);
@@ -151,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_panic_inside_reaches_the_caller_and_the_namespace_goes_on() {
-        let Some(namespace) = namespace_or_skip() else { return };
+        let Some(namespace) = Namespace::new_or_skip() else { return };
         let result = catch_unwind(AssertUnwindSafe(|| namespace.run(|| panic!("inside"))));
         assert_eq!(result.unwrap_err().downcast_ref(), Some(&"inside"));
         assert_eq!(namespace.run(|| 7).unwrap(), 7);
