@@ -4,7 +4,6 @@ pub mod conform;
 pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod idle;
-#[cfg(target_os = "linux")]
 pub mod kill;
 #[cfg(target_os = "linux")]
 pub mod net;
