@@ -6,7 +6,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Creates `directory` and its parents as far as they are missing, with mode 0700.
@@ -57,7 +57,7 @@ pub(crate) enum Survive {
 
 /// Replaces the content of `path`, whose directory must exist.
 pub(crate) fn replace(path: &Path, content: &[u8], survive: Survive) -> io::Result<()> {
-    let draft = path.with_extension("tmp");
+    let draft = draft(path);
     // Left by a kill, or laid by somebody else: it must not decide what the new file is.
     remove_if_present(&draft)?;
     let created = private(OpenOptions::new().write(true).create_new(true)).open(&draft);
@@ -82,8 +82,18 @@ pub(crate) fn replace(path: &Path, content: &[u8], survive: Survive) -> io::Resu
     Ok(())
 }
 
+/// Removes a file that [`replace`] made, and what a kill during that left. It is no error if there is none.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    let removed = remove_if_present(&draft(path));
+    remove_if_present(path).and(removed)
+}
+
+fn draft(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
+}
+
 /// Removes a file; it is no error if there is none.
-pub(crate) fn remove_if_present(path: &Path) -> io::Result<()> {
+fn remove_if_present(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -105,8 +115,10 @@ mod tests {
         }
         assert_eq!(read_small(&path, 3).unwrap().unwrap(), b"sec");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no draft is left");
-        remove_if_present(&path).unwrap();
-        remove_if_present(&path).unwrap();
+        fs::write(directory.path().join("file.tmp"), "half").unwrap();
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::ClientError;
 use crate::{
-    files::{Survive, create_private_directory, read_small, remove_if_present, replace},
+    files::{Survive, create_private_directory, read_small, remove, replace},
     upload::PrivateId,
 };
 
@@ -37,7 +37,7 @@ pub(super) fn load_or_create(directory: &Path) -> Result<PrivateId, ClientError>
 
 /// Forgets the ID, so that the next one can't be linked to it.
 pub(super) fn delete(directory: &Path) -> io::Result<()> {
-    remove_if_present(&path(directory))
+    remove(&path(directory))
 }
 
 fn path(directory: &Path) -> PathBuf {

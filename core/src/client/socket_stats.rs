@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
-    files::{Survive, read_small, remove_if_present, replace},
+    files::{Survive, read_small, remove, replace},
     sockstat::{EventSink, SocketCounters, SocketStatsLogger, SocketStatsOptions, SocketStatsTotals},
     upload::UploadOptions,
 };
@@ -141,7 +141,7 @@ pub(super) fn resume(config: &ClientConfig, recording: &mut Recording) -> Result
 
 /// Forgets that there is a recording to go on with.
 pub(super) fn forget(config: &ClientConfig) -> io::Result<()> {
-    remove_if_present(&path(config))
+    remove(&path(config))
 }
 
 fn record_for(
@@ -158,7 +158,7 @@ fn record_for(
     replace(&path(config), &bytes, Survive::Kill)?;
     let (file, uploader) = (path(config), Arc::clone(recording.uploader()));
     let on_end = Box::new(move || {
-        if let Err(error) = remove_if_present(&file) {
+        if let Err(error) = remove(&file) {
             // The next start sees that the time is over.
             warn!(%error, "can't remove the file of a recording that is over");
         }

@@ -21,10 +21,9 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Survive, create_private_directory, read_small, remove_if_present, replace};
+use crate::files::{Survive, create_private_directory, read_small, remove, replace};
 
 const NAME: &str = "FLUSH";
-const TEMPORARY: &str = "FLUSH.tmp";
 const VERSION: u32 = 1;
 /// Who asked yesterday doesn't wait any more. Also how far the wall clock may have been set back since.
 const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
@@ -98,8 +97,7 @@ impl RequestFile {
 
     /// Forgets the request. One that isn't there is no error.
     pub(super) fn remove(&self) -> io::Result<()> {
-        let temporary = remove_if_present(&self.directory.join(TEMPORARY));
-        remove_if_present(&self.directory.join(NAME)).and(temporary)
+        remove(&self.directory.join(NAME))
     }
 
     /// The request that an earlier process left and that is to be carried on with, counted as carried on with once
@@ -160,6 +158,7 @@ mod tests {
 
     use super::*;
 
+    const TEMPORARY: &str = "FLUSH.tmp";
     const NOW: &str = "2026-01-02T03:04:05Z";
 
     struct Place {

@@ -271,16 +271,19 @@ impl Epoch<'_> {
         Ok(())
     }
 
-    /// Starts clients until one of them gets through. Returns whether it did so with a new consent.
+    /// Starts clients until one of them gets through. Returns whether consent was given anew, and not denied since.
     fn finish(&mut self, era: &mut Era) -> Result<bool, HarnessError> {
         self.report.interrupted_revocations += 1;
-        let mut denied = false;
+        let (mut denied, mut granted) = (false, false);
         loop {
             // What a later start writes doesn't undo the denial.
             denied |= self.order(Task::Revoke).is_denied();
             let plan = plan::finish(self.rng, denied);
+            // One that was killed may have come as far as to its new log.
+            granted = plan.task != Task::Finish(Answer::Denied)
+                && (granted || plan.task == Task::Finish(Answer::Granted));
             if self.cycle(plan, era)?.contains(&Event::Revoked) {
-                return Ok(plan.task == Task::Finish(Answer::Granted));
+                return Ok(granted);
             }
         }
     }

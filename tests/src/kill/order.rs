@@ -20,6 +20,8 @@ use tuntrail::{
 const STREAM: &str = "netlog";
 /// Where a client keeps its log id.
 pub(super) const LOG_ID: &str = "log-id";
+/// What a kill while the id is being written leaves.
+pub(super) const LOG_ID_DRAFT: &str = "log-id.tmp";
 /// Where a client writes down that consent was denied.
 const DECISION: &str = "CONSENT";
 /// The server's name in the collections' names.

@@ -17,7 +17,7 @@ use tuntrail_logserver::Entry;
 use super::{
     HarnessError,
     account::{Accounts, Place},
-    order::{LOG_ID, Order, stream_directory, stream_name},
+    order::{LOG_ID, LOG_ID_DRAFT, Order, stream_directory, stream_name},
 };
 
 /// What may be left when consent was withdrawn: lock files of a directory that is kept, which are empty, and the files
@@ -48,7 +48,7 @@ pub(super) fn leftovers(root: &Path, granted: bool) -> io::Result<Vec<PathBuf>> 
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let empty = || fs::symlink_metadata(path).is_ok_and(|metadata| metadata.len() == 0);
         let lock = LOCKS.iter().any(|lock| name == *lock) && empty();
-        !(lock || name.starts_with(DECISION) || granted && name == LOG_ID)
+        !(lock || name.starts_with(DECISION) || granted && (name == LOG_ID || name == LOG_ID_DRAFT))
     });
     Ok(leftovers)
 }
