@@ -23,6 +23,7 @@ mod output;
 mod queue;
 mod resolve;
 mod run;
+mod runs;
 mod socket;
 mod sockets;
 #[cfg(windows)]
@@ -53,6 +54,7 @@ pub use self::{
 use self::{
     resolve::Refresh,
     run::{Command, Parts, Runner},
+    runs::Runs,
     sockets::Sockets,
 };
 use super::{
@@ -189,7 +191,7 @@ impl Tunnel {
         let now = clock.now();
         let mut engine = Engine::new(&config, &endpoints, now)?;
         engine.virtual_device().set_connection_counter(now, virtual_counter);
-        engine.physical_device().set_connection_counter(now, physical_counter);
+        engine.physical_device().set_connection_counter(now, physical_counter.map(Runs::of));
         let local = Arc::new(Mutex::new(sockets.local()));
         let (commands, receiver) = sync_channel(COMMANDS);
         let device = device::Device::open(device, &poller).map_err(TunnelError::Device)?;

@@ -26,6 +26,7 @@ use super::{
     device::{Device, Read},
     output::Output,
     resolve::{Answers, Lookup, Refresh, Resolver},
+    runs::Runs,
     socket::{Received, Socket},
     sockets::{Family, Sockets},
 };
@@ -215,6 +216,7 @@ impl Runner {
             match command {
                 Command::Counters(virtual_counter, physical_counter) => {
                     engine.virtual_device().set_connection_counter(now, virtual_counter);
+                    let physical_counter = physical_counter.map(Runs::of);
                     engine.physical_device().set_connection_counter(now, physical_counter);
                 }
                 Command::Endpoint(peer, endpoint, reply) => {
