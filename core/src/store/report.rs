@@ -96,8 +96,8 @@ pub struct SeqRange {
 /// One entry of a drop report.
 ///
 /// `count` is exact unless a crash came between report and removal (then it may be counted twice, never less).
-/// The range covers every lost record; meta records inside it are not counted, and a few of its records may have
-/// been delivered all the same.
+/// The range covers every lost record; meta records inside it are not counted, a few of its records may have been
+/// delivered all the same, and it may end a little beyond what was ever written. The counts are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropReport {
     /// Why.
