@@ -1,9 +1,10 @@
-//! The `tuntrail` command: a demonstration of the whole product, a WireGuard tunnel with flow logs, and the reference
-//! log server.
+//! The `tuntrail` command: a demonstration of the whole product, a WireGuard tunnel with flow logs, the reference log
+//! server, and tools that read what was recorded.
 
 mod demo;
 #[cfg(target_os = "linux")]
 mod linux;
+mod logs;
 mod serve;
 mod stop;
 mod text;
@@ -28,6 +29,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the reference log server.
     Serve(serve::Arguments),
+    Logs(logs::Arguments),
     /// Bring up the WireGuard tunnel of a wg-quick file, with flow logs (Linux, root).
     #[cfg(target_os = "linux")]
     Up(up::Arguments),
@@ -41,13 +43,14 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
-        Command::Demo(arguments) => demo::run(&arguments),
-        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Serve(arguments) => serve::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Logs(arguments) => logs::run(&arguments),
         #[cfg(target_os = "linux")]
-        Command::Up(arguments) => up::run(&arguments),
+        Command::Up(arguments) => up::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tuntrail: {}", text::with_causes(error.as_ref()));
             ExitCode::FAILURE

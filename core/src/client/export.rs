@@ -22,7 +22,7 @@ use super::{Client, ClientError};
 use crate::{
     consent::Consent,
     diagnostics::Diagnostics,
-    store::{RecordKind, Segment, StreamHandle},
+    store::{RecordKind, Segment},
     upload::{EntryIds, PublicId, encode_meta, splice_ids},
 };
 
@@ -57,26 +57,40 @@ struct Manifest<'a> {
     /// RFC 3339.
     created: String,
     sdk: &'static str,
-    log_id: String,
-    streams: Vec<ManifestStream<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_id: Option<String>,
+    streams: &'a [ExportStream],
 }
 
-#[derive(Debug, Serialize)]
-struct ManifestStream<'a> {
-    name: &'a str,
-    collection: &'a str,
+/// A stream as the manifest of an export names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExportStream {
+    /// Its name and directory.
+    pub name: String,
+    /// What the server calls it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collection: Option<String>,
 }
 
-impl<'a> Manifest<'a> {
-    fn new(created: Timestamp, log_id: PublicId, streams: Vec<ManifestStream<'a>>) -> Self {
-        Self {
-            version: VERSION,
-            created: created.to_string(),
-            sdk: env!("CARGO_PKG_VERSION"),
-            log_id: log_id.to_string(),
-            streams,
+/// Appends the entries of a segment as an upload would send them, one per line. Returns how many of them are records, the
+/// others being drop reports.
+pub fn segment_entries(segment: &Segment, lines: &mut Vec<u8>) -> u64 {
+    let proc_id = segment.info().proc_id.get();
+    let mut records = 0;
+    for record in segment.records() {
+        let ids = EntryIds { proc_id, proc_seq: record.seq.get() };
+        match record.kind {
+            RecordKind::Data => {
+                splice_ids(record.payload, ids, lines);
+                records += 1;
+            }
+            RecordKind::Meta => encode_meta(record.payload, ids, lines),
+        }
+        if !lines.ends_with(b"\n") {
+            lines.push(b'\n');
         }
     }
+    records
 }
 
 impl Client {
@@ -93,17 +107,16 @@ impl Client {
             state.close_window(recording);
             (recording.streams(&self.config), recording.log_id())
         };
-        let named = streams.iter().map(|(stream, collection)| ManifestStream {
-            name: stream.name().as_str(),
-            collection: collection.as_str(),
+        let named = streams.iter().map(|(stream, collection)| ExportStream {
+            name: stream.name().to_string(),
+            collection: Some(collection.to_string()),
         });
-        let created = self.config.clock.wall();
-        let manifest = Manifest::new(created, log_id, named.collect());
-        let mut export = Export::begin(path, created, &manifest)?;
+        let named: Vec<_> = named.collect();
+        let mut export = Export::begin(path, self.config.clock.wall(), Some(log_id), &named)?;
         for (stream, _) in &streams {
             for info in stream.seal()? {
                 match stream.read(&info.id) {
-                    Ok(segment) => export.add_segment(stream, &segment)?,
+                    Ok(segment) => export.add_segment(stream.name().as_str(), &segment)?,
                     Err(error) => {
                         warn!(stream = stream.name().as_str(), %error, "a segment is not in the export");
                         export.miss_segment();
@@ -129,8 +142,9 @@ impl Client {
 
 type Archive = tar::Builder<zstd::Encoder<'static, File>>;
 
-/// An export in the making: a draft beside its place, which is taken at the end.
-struct Export {
+/// An export in the making, on the caller's thread: a draft beside its place, which is taken at the end. Dropped before
+/// that, nothing is left of it. For tools that export a store of which no client runs; an app uses [`Client::export`].
+pub struct Export {
     archive: Archive,
     draft: Draft,
     mtime: u64,
@@ -141,7 +155,15 @@ struct Export {
 
 impl Export {
     /// Begins an export that will be at `path`, which must not exist.
-    fn begin(path: &Path, created: Timestamp, manifest: &Manifest<'_>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If there is a file already, or none can be made.
+    pub fn begin(
+        path: &Path,
+        created: Timestamp,
+        log_id: Option<PublicId>,
+        streams: &[ExportStream],
+    ) -> io::Result<Self> {
         let draft = Draft::new(path)?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -158,41 +180,41 @@ impl Export {
             report: ExportReport::default(),
             lines: Vec::new(),
         };
-        export.append("manifest.json", &pretty(manifest)?)?;
+        let manifest = Manifest {
+            version: VERSION,
+            created: created.to_string(),
+            sdk: env!("CARGO_PKG_VERSION"),
+            log_id: log_id.map(|id| id.to_string()),
+            streams,
+        };
+        export.append("manifest.json", &pretty(&manifest)?)?;
         Ok(export)
     }
 
-    /// Adds what `segment` holds.
-    fn add_segment(&mut self, stream: &StreamHandle, segment: &Segment) -> io::Result<()> {
+    /// Adds what `segment` of `stream` holds.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn add_segment(&mut self, stream: &str, segment: &Segment) -> io::Result<()> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
-        let proc_id = segment.info().proc_id.get();
-        for record in segment.records() {
-            let ids = EntryIds { proc_id, proc_seq: record.seq.get() };
-            match record.kind {
-                RecordKind::Data => {
-                    splice_ids(record.payload, ids, &mut lines);
-                    self.report.records += 1;
-                }
-                RecordKind::Meta => encode_meta(record.payload, ids, &mut lines),
-            }
-            if !lines.ends_with(b"\n") {
-                lines.push(b'\n');
-            }
-        }
-        let added = self.append(&format!("{}/{}.jsonl", stream.name(), segment.info().id), &lines);
+        self.report.records += segment_entries(segment, &mut lines);
+        let added = self.append(&format!("{stream}/{}.jsonl", segment.info().id), &lines);
         self.report.segments += 1;
         self.lines = lines;
         added
     }
 
     /// Notes a segment that can't be added.
-    const fn miss_segment(&mut self) {
+    pub const fn miss_segment(&mut self) {
         self.report.unreadable += 1;
     }
 
     /// Adds a file of our own log. One that was rotated away meanwhile is no error.
-    fn add_log(&mut self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If it can't be read or written.
+    pub fn add_log(&mut self, path: &Path) -> io::Result<()> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
@@ -208,7 +230,10 @@ impl Export {
     }
 
     /// Completes the export and puts it into its place.
-    fn finish(mut self) -> io::Result<ExportReport> {
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn finish(mut self) -> io::Result<ExportReport> {
         self.append("summary.json", &pretty(&self.report)?)?;
         let mut file = self.archive.into_inner()?.finish()?;
         file.flush()?;

@@ -26,7 +26,7 @@ use tracing::{debug, info};
 
 pub use self::{
     config::{ClientConfig, Collections, SocketStats},
-    export::ExportReport,
+    export::{Export, ExportReport, ExportStream, segment_entries},
     recording::StoreStats,
     socket_stats::AtEnd,
 };

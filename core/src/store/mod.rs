@@ -57,6 +57,7 @@ mod fs;
 mod handle;
 mod id;
 mod queue;
+mod reader;
 mod recover;
 mod report;
 mod reserve;
@@ -85,6 +86,7 @@ pub use self::{
     frame::{MAX_PAYLOAD, Record, RecordKind},
     handle::StreamHandle,
     id::{ProcId, ProcSeq, Role, SegmentId, StreamName},
+    reader::{FoundSegments, SegmentContent, SegmentFile, SegmentState, find_segments},
     report::{DropCount, DropReason, DropReport, SeqRange, drop_reports},
     segment::{Segment, SegmentInfo, open_segment, parse_segment},
     stats::{DropTotals, StreamState, StreamStats},

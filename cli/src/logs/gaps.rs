@@ -1,0 +1,266 @@
+//! Which numbers of a stream are there, which are missing, and which of these a drop report explains. Pure.
+//!
+//! Each process numbers its entries from 1 without gaps. A store gives its oldest segments away when they were sent, so there
+//! numbers that are missing before the first one found say nothing; at a server they do.
+
+use std::collections::BTreeMap;
+
+use tuntrail::store::DropReport;
+
+use super::entry::{Body, Entry};
+
+/// Numbers from the first to the second, both included.
+pub(crate) type Range = (u64, u64);
+
+/// Ranges of one process are kept apart up to this many: a stream in which more pieces are missing is beyond listing.
+const MAX_RANGES: usize = 100_000;
+
+/// A set of numbers, as ranges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Numbers(BTreeMap<u64, u64>);
+
+impl Numbers {
+    /// Adds a range; false if its first number was there already.
+    fn add(&mut self, (mut from, mut to): Range) -> bool {
+        let before = self.0.range(..=from).next_back().map(|(&start, &end)| (start, end));
+        let is_new = before.is_none_or(|(_, end)| end < from);
+        if let Some((start, end)) = before
+            && end.saturating_add(1) >= from
+        {
+            from = start;
+            to = to.max(end);
+            self.0.remove(&start);
+        }
+        while let Some((&start, &end)) = self.0.range(from..=to.saturating_add(1)).next() {
+            to = to.max(end);
+            self.0.remove(&start);
+        }
+        if self.0.len() < MAX_RANGES {
+            self.0.insert(from, to);
+        }
+        is_new
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.0.keys().next().copied()
+    }
+
+    /// The numbers between `from` and the last one that are in neither this nor `other`.
+    fn missing(&self, from: u64, other: &Self) -> Vec<Range> {
+        let mut both = self.clone();
+        for (&start, &end) in &other.0 {
+            both.add((start, end));
+        }
+        let last = self.0.values().next_back().copied().unwrap_or_default();
+        let mut missing = Vec::new();
+        let mut next = from;
+        for (&start, &end) in &both.0 {
+            if start > next && next <= last {
+                missing.push((next, (start - 1).min(last)));
+            }
+            next = next.max(end.saturating_add(1));
+        }
+        missing
+    }
+}
+
+/// What is known of one process in one stream.
+#[derive(Debug, Default)]
+struct Process {
+    seen: Numbers,
+    reported: Numbers,
+    entries: u64,
+    repeated: u64,
+}
+
+/// A process of a stream: stream, log, process ID.
+pub(crate) type ProcessKey = (String, String, u32);
+
+/// The accounts of everything that was read.
+#[derive(Debug, Default)]
+pub(crate) struct Gaps {
+    processes: BTreeMap<ProcessKey, Process>,
+    /// Records that reports count without numbers, per stream and log.
+    unnumbered: BTreeMap<(String, String), u64>,
+    /// Entries without process or number.
+    anonymous: u64,
+    reports: Vec<(String, DropReport)>,
+    reports_left_out: u64,
+}
+
+/// Drop reports that are listed; what is beyond is counted.
+const MAX_REPORTS: usize = 10_000;
+
+/// The account of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) process: ProcessKey,
+    pub(crate) entries: u64,
+    pub(crate) repeated: u64,
+    /// Missing numbers that reports with numbers explain.
+    pub(crate) explained: Vec<Range>,
+    /// Missing numbers that nothing explains, unless reports without numbers do.
+    pub(crate) unexplained: Vec<Range>,
+}
+
+impl Gaps {
+    /// Enters an entry.
+    pub(crate) fn add(&mut self, entry: &Entry) {
+        let key = |proc_id| (entry.stream.clone(), entry.log.clone(), proc_id);
+        match (entry.proc_id, entry.proc_seq) {
+            (Some(proc_id), Some(seq)) => {
+                let process = self.processes.entry(key(proc_id)).or_default();
+                process.entries += 1;
+                if !process.seen.add((seq, seq)) {
+                    process.repeated += 1;
+                }
+            }
+            _ => self.anonymous += 1,
+        }
+        let Body::Drops(reports) = &entry.body else { return };
+        for report in reports {
+            match report.range {
+                Some(range) if range.from <= range.to => {
+                    let process = self.processes.entry(key(range.proc_id.get())).or_default();
+                    process.reported.add((range.from.get(), range.to.get()));
+                }
+                _ => {
+                    let log = (entry.stream.clone(), entry.log.clone());
+                    let count = self.unnumbered.entry(log).or_default();
+                    *count = count.saturating_add(report.count.records);
+                }
+            }
+            if self.reports.len() < MAX_REPORTS {
+                self.reports.push((entry.stream.clone(), *report));
+            } else {
+                self.reports_left_out += 1;
+            }
+        }
+    }
+
+    /// The drop reports, each with its stream; and how many more there were.
+    pub(crate) fn reports(&self) -> (&[(String, DropReport)], u64) {
+        (&self.reports, self.reports_left_out)
+    }
+
+    /// Entries that could not be numbered.
+    pub(crate) fn anonymous(&self) -> u64 {
+        self.anonymous
+    }
+
+    /// What is missing. `from_one` if everything that was ever recorded should be there.
+    pub(crate) fn accounts(&self, from_one: bool) -> Vec<Account> {
+        let account = |(key, process): (&ProcessKey, &Process)| {
+            let from = if from_one { 1 } else { process.seen.first().unwrap_or(1) };
+            let none = Numbers::default();
+            let all = process.seen.missing(from, &none);
+            let unexplained = process.seen.missing(from, &process.reported);
+            let mut open = Numbers::default();
+            for &range in &unexplained {
+                open.add(range);
+            }
+            // What is missing, without what stays unexplained.
+            let explained = all.iter().flat_map(|&(start, end)| {
+                let mut inside = open.clone();
+                inside.0.retain(|&from, to| from <= end && *to >= start);
+                inside.add((end.saturating_add(1), end.saturating_add(1)));
+                inside.missing(start, &none)
+            });
+            Account {
+                process: key.clone(),
+                entries: process.entries,
+                repeated: process.repeated,
+                explained: explained.collect(),
+                unexplained,
+            }
+        };
+        self.processes.iter().map(account).collect()
+    }
+
+    /// How many missing numbers nothing explains, after reports without numbers are taken into account.
+    pub(crate) fn unexplained(&self, from_one: bool) -> u64 {
+        let mut missing: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for account in self.accounts(from_one) {
+            let (stream, log, _) = account.process;
+            *missing.entry((stream, log)).or_default() += count(&account.unexplained);
+        }
+        let without = |(log, missing): (&(String, String), &u64)| {
+            missing.saturating_sub(self.unnumbered.get(log).copied().unwrap_or_default())
+        };
+        missing.iter().map(without).sum()
+    }
+}
+
+/// How many numbers ranges have.
+pub(crate) fn count(ranges: &[Range]) -> u64 {
+    ranges.iter().map(|(from, to)| to - from + 1).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gaps(lines: &[String]) -> Gaps {
+        let mut gaps = Gaps::default();
+        for line in lines {
+            gaps.add(&Entry::parse("netlog", line).unwrap());
+        }
+        gaps
+    }
+
+    fn entry(seq: u64) -> String {
+        format!("{{\"logtail\":{{\"proc_id\":7,\"proc_seq\":{seq}}},\"text\":\"x\"}}")
+    }
+
+    fn report(seq: u64, drop: &str) -> String {
+        format!("{{\"logtail\":{{\"proc_id\":8,\"proc_seq\":{seq}}},\"tuntrail\":{{\"drops\":[{drop}]}}}}")
+    }
+
+    fn of_seven(gaps: &Gaps, from_one: bool) -> Account {
+        gaps.accounts(from_one).into_iter().find(|account| account.process.2 == 7).unwrap()
+    }
+
+    #[test]
+    fn without_loss_nothing_is_missing_in_whatever_order() {
+        let gaps = gaps(&[entry(3), entry(1), entry(2), entry(4), entry(2)]);
+        let account = of_seven(&gaps, true);
+        assert_eq!((account.entries, account.repeated), (5, 1));
+        assert_eq!((account.explained, account.unexplained), (vec![], vec![]));
+        assert_eq!(gaps.unexplained(true), 0);
+    }
+
+    #[test]
+    fn numbers_before_the_first_are_missing_only_where_all_should_be() {
+        let gaps = gaps(&[entry(5), entry(6)]);
+        assert_eq!(gaps.unexplained(false), 0);
+        assert_eq!(of_seven(&gaps, true).unexplained, [(1, 4)]);
+        assert_eq!(gaps.unexplained(true), 4);
+    }
+
+    #[test]
+    fn a_report_explains_its_numbers_and_no_others() {
+        let drop = r#"{"reason":"rotation","records":3,"bytes":1,"proc_id":7,"from_seq":3,"to_seq":5}"#;
+        let gaps = gaps(&[entry(1), entry(2), entry(8), report(1, drop)]);
+        let account = of_seven(&gaps, true);
+        assert_eq!(account.explained, [(3, 5)]);
+        assert_eq!(account.unexplained, [(6, 7)]);
+        assert_eq!(gaps.unexplained(true), 2);
+        assert_eq!(gaps.reports().0.len(), 1);
+    }
+
+    #[test]
+    fn a_report_without_numbers_explains_as_many_as_it_counts() {
+        let gaps = gaps(&[entry(1), entry(5), report(1, r#"{"reason":"queue_full","records":2,"bytes":1}"#)]);
+        assert_eq!(of_seven(&gaps, true).unexplained, [(2, 4)]);
+        assert_eq!(gaps.unexplained(true), 1);
+    }
+
+    #[test]
+    fn absurd_numbers_are_taken_as_they_are() {
+        let drop = r#"{"reason":"rotation","records":18446744073709551615,"bytes":1,"proc_id":7,"from_seq":9,"to_seq":18446744073709551615}"#;
+        let turned = r#"{"reason":"rotation","records":1,"bytes":1,"proc_id":7,"from_seq":9,"to_seq":2}"#;
+        let gaps = gaps(&[entry(u64::MAX), entry(8), report(1, drop), report(2, turned)]);
+        assert_eq!(of_seven(&gaps, false).unexplained, []);
+        assert_eq!(gaps.unexplained(false), 0);
+    }
+}

@@ -1,0 +1,111 @@
+//! Where entries are read from, whatever kind it is.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use tuntrail::store::{DropCount, SegmentState};
+
+use super::{archive, directory, entry::Entry, notice::Notice, server};
+use crate::CommandError;
+
+/// The options that name a source.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct SourceArguments {
+    /// A directory with records (the app's, a stream's or a writer's) or an export (.tar.zst).
+    #[arg(value_name = "PATH", required_unless_present = "server", conflicts_with = "server")]
+    pub(crate) path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: server::ServerArguments,
+}
+
+/// Where entries come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A store's directory; its writer may be at work.
+    Directory(PathBuf),
+    /// A file of `Client::export` or `tuntrail logs export`.
+    Archive(PathBuf),
+    /// A log server.
+    Server(server::ServerArguments),
+}
+
+/// What a source tells, in order.
+#[derive(Debug)]
+pub(crate) enum Event<'a> {
+    /// The entries that follow, up to the next of these, are of this segment.
+    Segment(&'a SegmentHead),
+    Entry(Entry),
+    Notice(Notice),
+}
+
+/// A segment of a store, a file of an export, or a log at a server.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentHead {
+    pub(crate) stream: String,
+    /// The role in a store, the log at a server.
+    pub(crate) writer: String,
+    pub(crate) name: String,
+    /// `None` where there is no such thing.
+    pub(crate) state: Option<SegmentState>,
+    pub(crate) bytes: u64,
+    /// What had ever been dropped when it was begun; 0 where that is not known.
+    pub(crate) dropped: DropCount,
+}
+
+/// Takes what a source tells; its error ends the reading.
+pub(crate) type Sink<'a> = dyn FnMut(Event<'_>) -> Result<(), CommandError> + 'a;
+
+impl Source {
+    /// Finds out what the arguments name.
+    ///
+    /// # Errors
+    ///
+    /// If there is nothing, or it is neither a directory nor an export.
+    pub(crate) fn open(arguments: &SourceArguments) -> Result<Self, CommandError> {
+        match &arguments.path {
+            Some(path) => Self::at(path),
+            None => Ok(Self::Server(arguments.server.clone())),
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self, CommandError> {
+        let cannot = |error| format!("can't read {}: {error}", path.display());
+        if fs::metadata(path).map_err(cannot)?.is_dir() {
+            return Ok(Self::Directory(path.to_owned()));
+        }
+        // Every zstd frame begins so.
+        const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+        let mut magic = Vec::new();
+        File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(cannot)?;
+        if magic != ZSTD {
+            let what = "is neither a directory nor an export, which is a .tar.zst";
+            return Err(format!("{} {what}", path.display()).into());
+        }
+        Ok(Self::Archive(path.to_owned()))
+    }
+
+    /// Tells `sink` everything, one segment in memory at a time. `since` spares a server what is older.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be read at all, and those of `sink`. What can't be read of it is told as a notice.
+    pub(crate) fn read(&self, since: Option<Timestamp>, sink: &mut Sink<'_>) -> Result<(), CommandError> {
+        match self {
+            Self::Directory(path) => directory::read(path, sink),
+            Self::Archive(path) => archive::read(path, sink),
+            Self::Server(arguments) => server::read(arguments, since, sink),
+        }
+    }
+
+    /// As it is named in a report.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Directory(path) | Self::Archive(path) => path.display().to_string(),
+            Self::Server(arguments) => arguments.url().to_owned(),
+        }
+    }
+}
