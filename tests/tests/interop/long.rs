@@ -71,8 +71,10 @@ fn after_long_silence_tuntrail_sleeps_and_still_wakes() {
     assert!(process.wait_for("nothing says this", 1, Duration::from_secs(20)).is_err());
     assert_eq!(tunnel_wakeups(host), before, "the thread sleeps for ever: {}", lab.state());
 
+    // wireguard-go on a busy machine notes a packet as sent after it has the answer, and then begins a session of its own.
+    let sessions = lab.tunnel.stats().events.sessions;
     lab.transfer(Side::Left, Family::V6, 1 << 20);
-    assert_eq!(lab.tunnel.stats().events.sessions, 2, "{}", lab.state());
+    assert_eq!(lab.tunnel.stats().events.sessions, sessions + 1, "{}", lab.state());
     lab.assert_nothing_refused();
 }
 
