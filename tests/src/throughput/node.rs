@@ -112,7 +112,7 @@ mod tests {
     fn an_order_is_one_line_that_is_read_again() {
         let order = Order {
             config: "[Interface]\nPrivateKey = x\n".to_owned(),
-            records: Some("/tmp/records".into()),
+            records: Some("records".into()),
             offload: Offload::Off,
         };
         let line = order.to_line();
