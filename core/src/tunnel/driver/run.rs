@@ -161,9 +161,11 @@ impl Runner {
     pub(super) fn run(mut self) -> TunnelStats {
         let mut events = Events::new();
         let mut left = Left::Nothing;
+        self.parts.watch.begin();
         loop {
             let now = self.parts.clock.now();
             if matches!(self.handle_commands(now), Next::Stop) {
+                self.parts.watch.stop();
                 break;
             }
             left = match left {
