@@ -2,7 +2,10 @@
 
 use tracing::{info, warn};
 
-use super::{Client, ClientError, decision::Decision, identity, recording::Recording, socket_stats};
+use super::{
+    Client, ClientError, RemoteCommands, commands, decision::Decision, identity, recording::Recording,
+    socket_stats,
+};
 use crate::{
     consent::Consent,
     diagnostics::{Diagnostics, DiagnosticsLimits},
@@ -26,6 +29,9 @@ impl Client {
                 self.finish_deletion(&mut decision)?;
                 decision.grant()?;
                 let recording = Recording::start(&self.config, &state)?;
+                if self.config.remote_commands == RemoteCommands::FromServer {
+                    commands::listen(recording.uploader(), &self.config, &self.state);
+                }
                 state.attach(recording);
                 self.open_diagnostics();
             }
@@ -61,6 +67,7 @@ impl Client {
             Recording::delete_leftovers(&self.config)?;
             self.delete_diagnostics()?;
             socket_stats::forget(&self.config)?;
+            commands::forget(&self.config)?;
             decision.deleted()?;
         }
         if decision.is_denied() {
@@ -85,10 +92,12 @@ impl Client {
         };
         let diagnostics = self.delete_diagnostics();
         let period = socket_stats::forget(&self.config);
+        let obeyed = commands::forget(&self.config);
         identity::delete(&self.config.directory)?;
         deleted?;
         diagnostics?;
         period?;
+        obeyed?;
         let mut decision = decision?;
         if noted.is_err() {
             // A full disk has room now.
