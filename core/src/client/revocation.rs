@@ -1,6 +1,6 @@
 //! What the user's answer does: recording begins, ends, or is deleted with all that it made.
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Client, ClientError, RemoteCommands, commands, decision::Decision, identity, recording::Recording,
@@ -54,7 +54,9 @@ impl Client {
                     .and_then(|mut decision| self.finish_deletion(&mut decision));
                 if let Err(error) = finished {
                     // Nothing will be sent of it: the next grant comes here, too.
-                    warn!(%error, "can't finish deleting what the user denied");
+                    warn!("can't finish deleting what the user denied");
+                    // A path may name the user.
+                    debug!(%error, "deleting failed");
                 }
                 Ok(())
             }
@@ -112,7 +114,8 @@ impl Client {
             && let Err(error) =
                 diagnostics.open(&self.config.diagnostics_directory(), DiagnosticsLimits::default())
         {
-            warn!(%error, "no log files");
+            warn!("no log files");
+            debug!(%error, "opening the log files failed");
         }
     }
 
