@@ -243,13 +243,13 @@ fn automatic_uploads_leave_out_what_is_only_sent_on_demand() {
         .counter(tuntrail::sockstat::Label::app(64).unwrap())
         .unwrap()
         .add_tx(5);
-    // Both streams have something to send: a debug upload that the server would not have.
-    bench.server.inject(status(404), Times::Forever).unwrap();
+    // Both streams have something to send: a debug upload that the server was too busy for.
+    bench.server.inject(status(503), Times::Forever).unwrap();
     let debug = app.client.request_debug_upload(&request(&[StreamKind::Sockets]), None).unwrap();
-    assert!(matches!(debug.upload.wait().outcome, UploadOutcome::Rejected { .. }));
+    assert!(matches!(debug.upload.wait().outcome, UploadOutcome::RetryLater { .. }));
     bench.server.clear_faults();
-    // Records that come sooner are taken for an echo of that upload.
-    clock.advance(Duration::from_secs(60));
+    // Records that come sooner are taken for an echo of that upload, and the server is left alone for a while.
+    clock.advance(Duration::from_secs(600));
     let refused = bench.server.stats().uploads;
 
     let (ended, ends) = mpsc::channel();
