@@ -416,7 +416,9 @@ impl Runner {
                 output.flush();
             }
             Err(error) => {
-                tracing::warn!(%error, ?wait, "no UDP sockets after a network change; trying again");
+                tracing::warn!(?wait, "no UDP sockets after a network change; trying again");
+                // It names the address that they were to be bound to.
+                tracing::debug!(%error, "opening UDP sockets failed");
                 self.rebind = Some((now + wait, (wait * 2).min(MAX_REBIND)));
             }
         }
