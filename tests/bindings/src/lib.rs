@@ -5,6 +5,7 @@
 //! with `TUNTRAIL_REQUIRE_TOOLCHAINS=1`, as in CI, that is a failure.
 
 mod process;
+mod swift;
 
 use std::{
     env, fmt, fs,
@@ -14,7 +15,10 @@ use std::{
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::{BindgenError, Language};
 
-pub use self::process::{Program, search_path};
+pub use self::{
+    process::{Program, search_path},
+    swift::Swift,
+};
 
 /// What every caller checks, in this order.
 pub const SCENARIOS: &[&str] = &[
