@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             Source::Directory(path) => {
                 follow::run(path, &arguments.filter, Output::new(out, arguments.format))
             }
-            _ => Err("--follow needs a directory with records: an export does not change".into()),
+            _ => Err("--follow needs a directory that an app writes to: an export does not change".into()),
         };
     }
     show(&source, &arguments.filter, &mut Output::new(out, arguments.format))
@@ -57,7 +57,7 @@ pub(super) fn take<W: Write>(
     output: &mut Output<W>,
 ) -> Result<(), CommandError> {
     match event {
-        Event::Segment(_) => {}
+        Event::Segment(_) | Event::Log { .. } => {}
         Event::Notice(notice) => notice.tell(),
         Event::Entry(entry) => {
             let mut rows = rows(&entry);
