@@ -85,12 +85,12 @@ fn shown(source: &Source, filter: &Filter, format: Format) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn all(source: &Source) -> String {
+pub(super) fn all(source: &Source) -> String {
     shown(source, &Filter::default(), Format::Jsonl)
 }
 
 /// What is shown, and what is told as damage.
-fn entries_and_damage(source: &Source) -> (usize, Vec<String>) {
+pub(super) fn entries_and_damage(source: &Source) -> (usize, Vec<String>) {
     let (mut entries, mut damage) = (0, Vec::new());
     source
         .read(None, &mut |event| {
@@ -105,7 +105,7 @@ fn entries_and_damage(source: &Source) -> (usize, Vec<String>) {
     (entries, damage)
 }
 
-fn many(count: u64) -> Vec<String> {
+pub(super) fn many(count: u64) -> Vec<String> {
     (0..count).map(window).collect()
 }
 
@@ -291,7 +291,7 @@ impl Write for Lines {
 }
 
 /// Stores entries at a server through its protocol.
-fn post(server: &Server, collection: &str, entries: &str) {
+pub(super) fn post(server: &Server, collection: &str, entries: &str) {
     let address = server.base_url();
     let address = address.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -307,7 +307,7 @@ fn post(server: &Server, collection: &str, entries: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-fn numbered(seq: u64) -> String {
+pub(super) fn numbered(seq: u64) -> String {
     window(seq % 50).replacen(r#""},"#, &format!(r#"","proc_id":7,"proc_seq":{seq}}},"#), 1)
 }
 

@@ -3,6 +3,8 @@
 //! Entries are copied as they are, one segment in memory at a time, and our own log with them. What can't be read is told on
 //! standard error and counted in the summary.
 
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -61,7 +61,9 @@ impl Writer {
         };
         let mut draft = tempfile::Builder::new();
         draft.prefix(".tuntrail-");
-        // Both are for their owner only.
+        // Both are for their owner only; a file is by default.
+        #[cfg(unix)]
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         let place = if is_file {
             let (file, draft) = draft.tempfile_in(beside)?.into_parts();
             let mut encoder = zstd::Encoder::new(file, LEVEL)?;
@@ -69,6 +71,8 @@ impl Writer {
             encoder.window_log(WINDOW_LOG)?;
             Place::File { archive: Box::new(tar::Builder::new(encoder)), draft }
         } else {
+            #[cfg(unix)]
+            draft.permissions(private);
             Place::Directory(draft.tempdir_in(beside)?)
         };
         let mut writer = Self {

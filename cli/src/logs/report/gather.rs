@@ -114,8 +114,8 @@ pub(super) struct Gathered {
     pub(super) kinds: Kinds,
     pub(super) first: Option<Timestamp>,
     pub(super) last: Option<Timestamp>,
-    /// Devices that recorded: ID, and name and system.
-    pub(super) devices: BTreeMap<String, String>,
+    /// Devices that recorded: by ID, name and system.
+    pub(super) devices: BTreeMap<String, (String, String)>,
     pub(super) timeline: Timeline,
     pub(super) classes: BTreeMap<Series, Sum>,
     pub(super) talkers: Heaviest<Talker>,
@@ -252,7 +252,7 @@ impl Gathered {
     fn device(&mut self, row: &Row, message: &Message) {
         if self.devices.len() < MAX_DEVICES && !self.devices.contains_key(&row.node.0) {
             let system = message.src_node.as_ref().map_or("", |node| node.os.as_str());
-            let about = format!("{} {}", cut(&row.node.1), cut(system)).trim().to_owned();
+            let about = (cut(&row.node.1).into_owned(), cut(system).into_owned());
             self.devices.insert(row.node.0.clone(), about);
         }
     }

@@ -101,9 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn of_a_million_keys_few_are_kept_the_largest_is_found_and_no_byte_is_lost() {
+    fn of_many_keys_few_are_kept_the_largest_is_found_and_no_byte_is_lost() {
         let mut heaviest = Heaviest::default();
-        for key in 0..1_000_000_u32 {
+        for key in 0..200_000_u32 {
             heaviest.add(key, bytes(10));
             heaviest.add(u32::MAX, bytes(1));
             assert!(heaviest.kept() < 2 * MAX_KEPT);
@@ -111,9 +111,9 @@ mod tests {
         let ranking = heaviest.top(5);
         let (key, sum) = ranking.top[0];
         assert_eq!(*key, u32::MAX);
-        assert!(sum.sent + ranking.too_low_by >= 1_000_000 && ranking.too_low_by > 0);
+        assert!(sum.sent + ranking.too_low_by >= 200_000 && ranking.too_low_by > 0);
         let all: u64 = ranking.top.iter().map(|(_, sum)| sum.sent).sum();
-        assert_eq!(all + ranking.others.sent, 11_000_000);
+        assert_eq!(all + ranking.others.sent, 2_200_000);
         assert_eq!(ranking.other_count, None);
     }
 }

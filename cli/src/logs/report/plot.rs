@@ -32,6 +32,8 @@ impl Plot<'_> {
     pub(super) fn draw(&self, view: &View) -> Html {
         let largest = view.intervals.iter().map(|bin| bin.sum(self.stacked)).max().unwrap_or_default();
         let (top, lines) = scale(largest);
+        // A low one has no room for more.
+        let lines = if self.height == "low" { 1 } else { lines };
         let mut html =
             format!("<figure class=\"plot {}\"><div class=\"y\" aria-hidden=\"true\">", self.height);
         for line in 0..=lines {

@@ -96,6 +96,11 @@ fn key(series: Series) -> Html {
     Html::markup(format!("<i class=\"key {name}\" aria-hidden=\"true\"></i>{name}"))
 }
 
+/// A cell with something small below.
+fn with_small(large: &Html, small: &Html) -> Html {
+    Html::markup(format!("{large}<small>{small}</small>"))
+}
+
 /// A size, rounded for the eye and exact for a mouse or a program.
 fn size(bytes: u64) -> Html {
     let exact = grouped(bytes);
@@ -126,8 +131,8 @@ fn traffic(gathered: &Gathered, view: Option<&View>) -> String {
         .into_iter()
         .filter_map(|class| Some((class, *gathered.classes.get(&class)?)))
         .map(|(class, sum)| {
-            let name = format!("{}<small>{}</small>", key(class), meaning(class));
-            vec![Html::markup(name), size(sum.sent), size(sum.received), Html::word(grouped(sum.packets))]
+            let name = with_small(&key(class), &Html::word(meaning(class)));
+            vec![name, size(sum.sent), size(sum.received), Html::word(grouped(sum.packets))]
         })
         .collect();
     let columns = [texts("Class"), number("Sent"), number("Received"), extra("Packets")];
@@ -137,12 +142,13 @@ fn traffic(gathered: &Gathered, view: Option<&View>) -> String {
 
 fn devices(gathered: &Gathered) -> String {
     let devices = &gathered.devices;
-    let row = |(id, about): (&String, &String)| {
-        let name = if id.is_empty() { Html::word("(not known)") } else { Html::text(id) };
-        vec![name, Html::text(about)]
+    let row = |(id, (name, system)): (&String, &(String, String))| {
+        let known = [name, id].into_iter().find(|text| !text.is_empty());
+        let first = known.map_or_else(|| Html::word("(not known)"), |text| Html::text(text));
+        vec![with_small(&first, &Html::text(id)), Html::text(system)]
     };
     let rows: Vec<_> = devices.iter().take(MAX_ROWS).map(row).collect();
-    let columns = [texts("Device"), texts("Name and system")];
+    let columns = [texts("Device"), texts("System")];
     let mut html = table("Recorded by", &columns, &rows).to_string();
     if devices.len() > rows.len() {
         html += &none(&format!("and {} more devices", devices.len() - rows.len()));
@@ -240,7 +246,7 @@ fn flows(flows: &Flows) -> String {
     let rows: Vec<_> = reasons
         .into_iter()
         .map(|(reason, &count)| {
-            let name = Html::markup(format!("{}<small>{}</small>", Html::text(reason), close_reason(reason)));
+            let name = with_small(&Html::text(reason), &Html::word(close_reason(reason)));
             vec![name, Html::word(grouped(count)), Html::word(shares(count, flows.closed))]
         })
         .collect();
@@ -306,7 +312,8 @@ fn sockets(gathered: &Gathered, view: Option<&View>) -> String {
         rows.push(row(Html::markup(format!("<em>{} others</em>", rest.len())), &sum));
     }
     rows.push(row(Html::markup("<b>all</b>".into()), &all));
-    let columns = [texts("Label"), number("Sent"), number("Received"), number("Cellular"), number("Share")];
+    let columns =
+        [texts("Label"), number("Sent"), number("Received"), extra("Cellular bytes"), number("Cellular")];
     html + &table("Bytes by label", &columns, &rows).to_string()
 }
 
@@ -340,16 +347,18 @@ fn pauses(pauses: Pauses) -> String {
         .pauses
         .iter()
         .map(|pause| {
+            let about = match pause.node.as_str() {
+                "" => format!("seen in {}", pause.seen_in),
+                node => format!("{}, seen in {}", Html::text(node), pause.seen_in),
+            };
             vec![
-                Html::word(stamp(pause.start)),
-                Html::word(span(pause.length.as_secs_f64())),
+                with_small(&Html::word(stamp(pause.start)), &Html::markup(about)),
                 Html::word(pause.kind.name()),
-                Html::text(&pause.node),
-                Html::word(pause.seen_in),
+                Html::word(span(pause.length.as_secs_f64())),
             ]
         })
         .collect();
-    let columns = [texts("From (UTC)"), number("Length"), texts("Kind"), texts("Device"), texts("Seen in")];
+    let columns = [texts("From (UTC)"), texts("Kind"), number("Length")];
     html += &table("Gaps", &columns, &rows).to_string();
     let seen: u64 = listed.seen.iter().sum();
     if seen > rows.len() as u64 {
@@ -367,7 +376,7 @@ fn drops(losses: &Losses) -> String {
         .totals
         .iter()
         .map(|(reason, (reports, count))| {
-            let name = Html::markup(format!("{}<small>{}</small>", Html::text(reason), drop_reason(reason)));
+            let name = with_small(&Html::text(reason), &Html::word(drop_reason(reason)));
             vec![name, Html::word(grouped(count.records)), size(count.bytes), Html::word(grouped(*reports))]
         })
         .collect();
@@ -379,28 +388,21 @@ fn drops(losses: &Losses) -> String {
         .iter()
         .take(MAX_LOSSES)
         .map(|loss| {
+            let numbers = Html::text(&loss.numbers);
+            let when = match loss.when {
+                When::After(time) => format!("after {}", stamp(time)),
+                When::Before(time) => format!("before {}", stamp(time)),
+                When::Unknown => "at a time not known".into(),
+            };
+            let about = format!("{}, {numbers}<br/>reported {when}", Html::text(&loss.stream));
             vec![
-                Html::text(&loss.stream),
-                Html::text(&loss.reason),
+                with_small(&Html::text(&loss.reason), &Html::markup(about)),
                 Html::word(grouped(loss.count.records)),
                 size(loss.count.bytes),
-                Html::text(&loss.numbers),
-                Html::word(match loss.when {
-                    When::After(time) => format!("after {}", stamp(time)),
-                    When::Before(time) => format!("before {}", stamp(time)),
-                    When::Unknown => "not known".into(),
-                }),
             ]
         })
         .collect();
-    let columns = [
-        texts("Stream"),
-        texts("Reason"),
-        number("Records"),
-        number("Bytes"),
-        texts("Process and numbers"),
-        texts("Reported (UTC)"),
-    ];
+    let columns = [texts("Reason, stream, process and numbers"), number("Records"), number("Bytes")];
     html += &table("Drop reports, the largest first", &columns, &rows).to_string();
     let more = losses.left_out + losses.listed.len().saturating_sub(MAX_LOSSES) as u64;
     if more > 0 {
