@@ -1,6 +1,8 @@
 //! `tuntrail logs` as its users run it: every verb on everything that is not as it should be, and what can't be read at all.
 //! Memory is limited by the system where a source has no end.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may fail loudly")]
+
 use std::{
     fs::{self, File},
     io::{Read, Write},
@@ -165,6 +167,8 @@ fn what_is_no_source_at_all_is_refused_by_each_verb() {
     let place = tempfile::tempdir().unwrap();
     let picture = place.path().join("cat.jpg");
     fs::write(&picture, b"\xff\xd8\xff a cat").unwrap();
+    let database = place.path().join("server.sqlite");
+    fs::write(&database, b"SQLite format 3\0").unwrap();
     let archive = place.path().join("other.tar.zst");
     let mut builder = tar::Builder::new(zstd::Encoder::new(File::create(&archive).unwrap(), 1).unwrap());
     let mut header = tar::Header::new_ustar();
@@ -174,6 +178,7 @@ fn what_is_no_source_at_all_is_refused_by_each_verb() {
     for (path, said) in [
         (picture, "is neither a directory nor an export"),
         (archive, "no export of records"),
+        (database, "tuntrail serve --database"),
         (place.path().join("nothing"), "can't read"),
     ] {
         for verb in VERBS {
@@ -186,6 +191,16 @@ fn what_is_no_source_at_all_is_refused_by_each_verb() {
             );
         }
     }
+}
+
+#[test]
+fn a_choice_of_nothing_is_told_and_no_output() {
+    let store = store();
+    let mut command = Command::new(TOOL);
+    command.args(["logs", "show", "--class", "exit", "--format", "csv"]).arg(store.path());
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""));
+    assert!(ran.errors.contains("nothing matches class exit"), "{}", ran.errors);
 }
 
 /// A server that lists one log and then sends `answer` again and again, until the reader hangs up. Returns how much the

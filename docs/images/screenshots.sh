@@ -6,15 +6,13 @@ cd "$(dirname "$0")"
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 page=$place/report.html
-REPORT_EXAMPLE=$page cargo test -p tuntrail-cli write_the_example -- --ignored
+REPORT_EXAMPLE=$page cargo test -p tuntrail-cli --bin tuntrail write_the_example -- --ignored
 
 # shoot NAME WIDTH HEIGHT SCHEME: 0 is dark, 1 is light.
 shoot() {
     "${CHROMIUM:-chromium}" --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$place/profile" \
-        --blink-settings=preferredColorScheme="$4" --window-size="$2,$3" --screenshot="$place/$1.png" "file://$page" \
+        --blink-settings=preferredColorScheme="$4" --window-size="$2,$3" --screenshot="$PWD/$1.png" "file://$page" \
         >/dev/null 2>&1
-    # An eighth of the size with 128 colours, where pngquant is installed.
-    pngquant --force --output "$1.png" 128 "$place/$1.png" 2>/dev/null || cp "$place/$1.png" "$1.png"
 }
 
 shoot report-desktop-light 1000 1240 1

@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_repeated_entry_is_told_and_its_report_is_entered_once() {
         let line = report(1, r#"{"reason":"queue_full","records":2,"bytes":1}"#);
-        let mut gaps = gaps(&[line.clone()]);
+        let mut gaps = gaps(std::slice::from_ref(&line));
         assert!(!gaps.add(&Entry::parse("netlog", &line).unwrap()));
         assert_eq!(gaps.reports().0.len(), 1);
         assert!(gaps.add(&Entry::parse("flowlog", &line).unwrap()), "another stream has its own numbers");

@@ -6,6 +6,7 @@ use super::{
     Source,
     filter::Filter,
     follow,
+    notice::Notice,
     output::{Format, Output},
     row::rows,
     source::{Event, SourceArguments},
@@ -47,7 +48,12 @@ pub(super) fn show<W: Write>(
     output: &mut Output<W>,
 ) -> Result<(), CommandError> {
     source.read(filter.since, &mut |event| take(event, filter, output))?;
-    Ok(output.flush()?)
+    output.flush()?;
+    let chosen = filter.describe();
+    if output.is_empty() && !chosen.is_empty() {
+        Notice::remark(source.name(), format!("nothing matches {}", chosen.join(", "))).tell();
+    }
+    Ok(())
 }
 
 /// Writes one thing that a source tells, if it is wanted.

@@ -95,13 +95,21 @@ impl Source {
             let export = unpacked::find(path).map(Self::Unpacked);
             return Ok(export.unwrap_or_else(|| Self::Directory(path.to_owned())));
         }
-        // Every zstd frame begins so.
+        // Every zstd frame begins so, and every file of SQLite.
         const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+        const SQLITE: [u8; 4] = *b"SQLi";
         let mut magic = Vec::new();
         File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic)).map_err(cannot)?;
+        let place = path.display();
+        if magic == SQLITE {
+            return Err(format!(
+                "{place} is a database: if it is a log server's, run `tuntrail serve --database {place}` and read it with \
+                 --server URL"
+            )
+            .into());
+        }
         if magic != ZSTD {
-            let what = "is neither a directory nor an export, which is a .tar.zst";
-            return Err(format!("{} {what}", path.display()).into());
+            return Err(format!("{place} is neither a directory nor an export, which is a .tar.zst").into());
         }
         Ok(Self::Archive(path.to_owned()))
     }

@@ -136,9 +136,9 @@ fn facts(gathered: &Gathered) -> Html {
     let fact = |value: String, label: String| format!("<li><b>{value}</b><span>{label}</span></li>");
     let mut facts = Vec::new();
     if windows > 0 {
-        facts.push(fact(text::bytes(carried.bytes()), "through the tunnel".into()));
-        facts.push(fact(text::bytes(carried.sent), "of it sent".into()));
-        facts.push(fact(text::bytes(carried.received), "of it received".into()));
+        facts.push(fact(text::bytes(carried.bytes()), "in the tunnel".into()));
+        facts.push(fact(text::bytes(carried.sent), "sent".into()));
+        facts.push(fact(text::bytes(carried.received), "received".into()));
         facts.push(fact(grouped(windows), "flow records".into()));
     }
     let others = [(flow_events, "flow event"), (sessions, "access session"), (samples, "socket sample")];

@@ -246,6 +246,14 @@ fn filters_choose_what_is_added_up() {
 }
 
 #[test]
+fn a_store_is_reported_on_while_its_writer_has_it_open() {
+    let bed = crate::logs::tests::store_with(&crate::logs::tests::many(50));
+    let page = page_of(&Source::at(bed.path()).unwrap(), &Filter::default());
+    assert_eq!(table(&parsed(&page), "Totals")[0][1..], ["350", "0", "50"]);
+    assert!(page.contains("Complete: nothing was dropped"));
+}
+
+#[test]
 fn what_is_told_twice_is_counted_once() {
     let line = r#"{"logtail":{"proc_id":7,"proc_seq":1},"nodeId":"n1","start":"2026-01-02T03:04:05Z","end":"2026-01-02T03:04:10Z","virtualTraffic":[{"dst":"100.64.0.2:22","txBytes":7}]}"#;
     let page = page_of_lines(&[line.into(), line.into()]);
