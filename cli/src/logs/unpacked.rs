@@ -15,9 +15,13 @@ use super::{
 };
 use crate::CommandError;
 
-/// The directory at or in `path` that is an export, if there is one.
+/// The directory at or in `path` that is an export, if there is one. A manifest of something else makes none; a damaged one
+/// does, beside a summary.
 pub(super) fn find(path: &Path) -> Option<PathBuf> {
-    [path.to_owned(), path.join(TOP)].into_iter().find(|place| place.join(MANIFEST).is_file())
+    let is_export = |place: &PathBuf| {
+        place.join(MANIFEST).is_file() && (place.join(SUMMARY).is_file() || manifest(place).is_ok())
+    };
+    [path.to_owned(), path.join(TOP)].into_iter().find(is_export)
 }
 
 /// What the export in `directory` says it is of; nothing, if that can't be read.

@@ -162,6 +162,13 @@ fn names_in_an_archive_do_not_lead_out_of_the_directory() {
 }
 
 #[test]
+fn a_store_with_somebody_elses_manifest_is_a_store() {
+    let bed = store_with(&many(3));
+    fs::write(bed.path().join("manifest.json"), r#"{"version":"1.2","name":"an app"}"#).unwrap();
+    assert!(matches!(Source::at(bed.path()).unwrap(), Source::Directory(_)));
+}
+
+#[test]
 fn an_unpacked_export_is_read_where_it_is_and_damage_to_it_is_named() {
     let bed = store_with(&many(80));
     let place = tempfile::tempdir().unwrap();
@@ -186,6 +193,9 @@ fn an_unpacked_export_is_read_where_it_is_and_damage_to_it_is_named() {
 
     fs::write(out.join("holiday.jpg"), "mine").unwrap();
     assert_eq!(entries_and_damage(&source), (80, vec![]), "somebody's file is no damage");
+    fs::write(out.join("manifest.json"), "torn").unwrap();
+    let (entries, damage) = entries_and_damage(&Source::at(place.path()).unwrap());
+    assert_eq!((entries, damage.len()), (80, 1), "{damage:?}");
     fs::write(out.join("manifest.json"), r#"{"version":9}"#).unwrap();
     fs::remove_file(out.join("summary.json")).unwrap();
     let (entries, damage) = entries_and_damage(&source);

@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// Devices whose names are kept.
-const MAX_DEVICES: usize = 1_000;
+/// Devices whose names are kept; of more, nobody reads a list.
+pub(super) const MAX_DEVICES: usize = 1_000;
 /// Problems that are listed on the page; all of them are on standard error.
 const MAX_NOTICES: usize = 100;
 /// Upper ends of the classes of flow durations in seconds, and their names.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    gather::{Gathered, Kinds, Sum},
+    gather::{Gathered, Kinds, MAX_DEVICES, Sum},
     markup::{Html, attribute},
     plot::{span, stamp},
     sections,
@@ -146,7 +146,8 @@ fn facts(gathered: &Gathered) -> Html {
         facts.push(fact(grouped(count), plural(count, name)));
     }
     if gathered.devices.len() > 1 {
-        facts.push(fact(grouped(gathered.devices.len() as u64), "devices".into()));
+        let or_more = if gathered.devices.len() < MAX_DEVICES { "devices" } else { "devices or more" };
+        facts.push(fact(grouped(gathered.devices.len() as u64), or_more.into()));
     }
     Html::markup(format!("<ul class=\"facts\">{}</ul>\n", facts.concat()))
 }

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_pauses_are_counted_and_few_are_kept() {
+    fn many_pauses_are_counted_and_few_are_kept() {
         let mut pauses = Pauses::default();
         for index in 0..20_000 {
             add(&mut pauses, 7, index as u64, index * 1_000, index * 1_000 + 5 + index % 400);

@@ -12,8 +12,11 @@ use crate::text;
 
 /// Height in the drawing's own units; its width is one unit per interval.
 const HEIGHT: f64 = 100.0;
-/// Labels below the plot; on a narrow screen every second one.
+/// Labels below the plot, before those are left out that have no room.
 const MAX_LABELS: i64 = 8;
+/// The width of a character in percent of the plot's, on a desktop and on the narrowest phone: 7 of 800 and of 250 pixels.
+const DESKTOP_CHARACTER: f64 = 0.9;
+const PHONE_CHARACTER: f64 = 2.8;
 const DAY: i64 = 86_400;
 
 /// What a plot shows.
@@ -49,9 +52,9 @@ impl Plot<'_> {
         html += "</div>";
         html += &self.svg(view, top, lines);
         html += "<div class=\"x\" aria-hidden=\"true\">";
-        for (index, (place, label)) in labels(view).into_iter().enumerate() {
-            let class = if index % 2 == 1 { " class=\"extra\"" } else { "" };
-            let _ = write!(html, "<span{class} style=\"left:{place:.2}%\">{label}</span>");
+        for Label { place, text, fits_phone } in labels(view) {
+            let class = if fits_phone { "" } else { " class=\"extra\"" };
+            let _ = write!(html, "<span{class} style=\"left:{place:.2}%\">{text}</span>");
         }
         html += "</div></figure>\n";
         html += &details("The same as a table", &self.table(view)).to_string();
@@ -168,9 +171,20 @@ fn scale(largest: u64) -> (f64, u64) {
     (largest, 1)
 }
 
-/// Labels of the time scale with their places in percent.
-fn labels(view: &View) -> Vec<(f64, String)> {
-    const STEPS: [i64; 17] = [
+/// A label of the time scale, which begins at its place.
+#[derive(Debug)]
+struct Label {
+    /// Percent of the width.
+    place: f64,
+    text: String,
+    fits_phone: bool,
+}
+
+/// Labels of the time scale that don't overlap.
+fn labels(view: &View) -> Vec<Label> {
+    const STEPS: [i64; 19] = [
+        2,
+        5,
         10,
         30,
         60,
@@ -196,13 +210,14 @@ fn labels(view: &View) -> Vec<(f64, String)> {
         step = step.saturating_mul(2);
     }
     let first = view.start.div_euclid(step).saturating_mul(step);
-    let mut labels: Vec<(f64, String)> = Vec::new();
+    let mut labels: Vec<Label> = Vec::new();
+    // Where the label before ends.
+    let (mut desktop, mut phone) = (0.0, 0.0);
     let mut day = None;
     for index in 0..=MAX_LABELS + 1 {
         let second = first.saturating_add(step.saturating_mul(index));
         let place = (second - view.start) as f64 / span as f64 * 100.0;
-        // One at the very end would stand beyond it.
-        if !(0.0..=97.0).contains(&place) {
+        if place < 0.0 {
             continue;
         }
         let Ok(time) = Timestamp::from_second(second) else { continue };
@@ -215,7 +230,18 @@ fn labels(view: &View) -> Vec<(f64, String)> {
             (_, false, false) => "%H:%M",
             (_, false, true) => "%H:%M:%S",
         };
-        labels.push((place, time.strftime(format).to_string()));
+        let text = time.strftime(format).to_string();
+        // One character more is between them.
+        let end = |character: f64| place + character * (text.len() + 1) as f64;
+        let fits = |before: f64, character: f64| place >= before && end(character) <= 100.0 + character;
+        let fits_phone = fits(phone, PHONE_CHARACTER);
+        if fits_phone {
+            phone = end(PHONE_CHARACTER);
+        }
+        if fits(desktop, DESKTOP_CHARACTER) {
+            desktop = end(DESKTOP_CHARACTER);
+            labels.push(Label { place, text, fits_phone });
+        }
     }
     labels
 }
@@ -284,8 +310,11 @@ mod tests {
             };
             let labels = labels(&view);
             assert!(!labels.is_empty() && labels.len() <= MAX_LABELS as usize, "{seconds}: {labels:?}");
-            assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "{labels:?}");
-            assert!(labels[0].1.contains(' '), "the first tells the day: {labels:?}");
+            assert!(labels[0].text.contains(' '), "the first tells the day: {labels:?}");
+            for pair in labels.windows(2) {
+                let end = pair[0].place + DESKTOP_CHARACTER * pair[0].text.len() as f64;
+                assert!(end < pair[1].place, "{labels:?}");
+            }
         }
     }
 

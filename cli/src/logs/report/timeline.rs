@@ -11,7 +11,8 @@ const MAX_BINS: usize = 10_000;
 /// Lengths of a bin in seconds, each a multiple of the one before; then days, doubling.
 const LADDER: [i64; 10] = [1, 5, 10, 30, 60, 300, 900, 3_600, 21_600, DAY];
 /// Lengths of what is drawn, of which one is taken that people can read on a clock.
-const DRAWN: [i64; 15] = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200];
+const DRAWN: [i64; 17] =
+    [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200];
 /// Intervals in a plot: more would be narrower than two pixels on a phone.
 pub(super) const MAX_INTERVALS: i64 = 160;
 /// Days without a record between two times of which one is believed to be a wrong clock.

@@ -282,7 +282,7 @@ fn missing_numbers_damage_and_later_records_are_told_and_the_rest_is_shown() {
 }
 
 #[test]
-fn a_million_peers_and_devices_take_a_page_and_memory_of_bounded_size() {
+fn two_hundred_thousand_peers_take_a_page_and_memory_of_bounded_size() {
     let mut gathered = Gathered::default();
     let connections = 200_u64;
     let mut bytes = 0;
