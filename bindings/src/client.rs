@@ -13,9 +13,10 @@ use tuntrail::{
 };
 
 use crate::{
-    ClientConfig, ClientStats, Consent, EventListener, ExitFlows, ExportReport, HostResolver, InterfaceKind,
-    NetworkMap, NetworkState, PowerState, RegisteredSocket, ResourceRule, Role, Routes, SocketCounter,
-    SocketProtector, Stream, TunDevice, TunnelConfig, TuntrailError, Upload, UploadTask, UploadTaskResult,
+    ClientConfig, ClientStats, CommandOutcome, Consent, DebugRequest, DebugUpload, EventListener, ExitFlows,
+    ExportReport, HostResolver, InterfaceKind, NetworkMap, NetworkState, PowerState, RegisteredSocket,
+    ResourceRule, Role, Routes, SocketCounter, SocketProtector, Stream, TunDevice, TunnelConfig,
+    TuntrailError, Upload, UploadTask, UploadTaskResult, debug,
     events::Events,
     log::{self, LogOwner},
     sockets,
@@ -152,6 +153,20 @@ impl Client {
     #[uniffi::method(default(streams = []))]
     pub fn upload(&self, reason: &str, streams: Vec<Stream>) -> Result<Arc<Upload>, TuntrailError> {
         Upload::start(&self.inner, &self.events, reason, &streams)
+    }
+
+    /// Sends what support needs, under a marker that the user can read out. Puts everything recorded so far and a record of the
+    /// request on disk, and returns when sending has begun; progress comes as
+    /// [`Event::UploadProgress`](crate::Event::UploadProgress). If the process is killed before it has ended, the next start goes on
+    /// with it.
+    pub fn request_debug_upload(&self, request: DebugRequest) -> Result<DebugUpload, TuntrailError> {
+        request.start(&self.inner, &self.events)
+    }
+
+    /// Obeys a command that came to the app, for example in a push message: JSON of at most 4 KiB. Throws
+    /// [`TuntrailError::Config`] for what is not understood, not allowed or too often; nothing was done then. Waits for the disk.
+    pub fn handle_command(&self, command: &str) -> Result<CommandOutcome, TuntrailError> {
+        debug::handle_command(&self.inner, &self.events, command)
     }
 
     /// Lets nothing be sent until [`Self::resume_uploads`]. What is asked for meanwhile waits; a request under way is finished.
