@@ -42,8 +42,8 @@ pub struct Limits {
     /// The most connections to PostgreSQL. Default 8: an upload holds one for a few milliseconds, and a
     /// PostgreSQL as it is installed allows 100 in all.
     pub database_connections: usize,
-    /// How long an upload may wait for PostgreSQL: for a free connection, and then for all it has to do. Then
-    /// it is answered 503. Default 10 s: uploaders give a request up after 45 s.
+    /// How long an upload may wait for a connection to PostgreSQL, and then for each of its statements. After this,
+    /// and after three times of it in all, it is answered 503. Default 10 s: uploaders give a request up after 45 s.
     pub database_patience: Duration,
     /// The most open connections; further ones wait to be accepted. Default 256: with the body limit this
     /// bounds the memory of all uploads together.

@@ -3,21 +3,21 @@
 //! A bounded pool of connections, each with its prepared statements. An upload's transaction first locks the
 //! rows of its streams, so that two uploads to one stream go one after the other and neither can meet the
 //! other half-way; uploads to different streams don't wait for each other. A database that is gone or hangs
-//! costs an upload at most two times its patience, after which the client is told to come back; the next one
-//! that comes gets a new connection.
+//! costs an upload at most three times the patience of [`Limits`], after which the client is told to come back;
+//! the next one that comes gets a new connection.
 
+mod connect;
 mod schema;
 mod url;
 
-use std::{io, thread, time::Duration};
+use std::time::Duration;
 
-use deadpool_postgres::{
-    Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Transaction,
-};
+use deadpool_postgres::{Client, HookError, Pool, PoolError, Transaction};
 use jiff::Timestamp;
-use tokio::{runtime, time::error::Elapsed, time::timeout};
-use tokio_postgres::{Error, IsolationLevel, NoTls, Row, types::ToSql};
+use tokio::time::{error::Elapsed, timeout};
+use tokio_postgres::{Error, IsolationLevel, Row, types::ToSql};
 
+use self::connect::{failure, on_own_thread, pool, single};
 pub use self::url::{PostgresUrl, PostgresUrlError};
 use super::{Filter, Found, StoreError, Stored, StreamInfo, error::describe, from_nanos, to_nanos, to_u64};
 use crate::{Entry, ServerError, batch::NewEntry, config::Limits, id::PublicId};
@@ -154,10 +154,14 @@ impl Postgres {
         settle(client, result)
     }
 
+    /// A connection that works, as far as is known. Waiting for a free one and making a new one take at most the
+    /// patience together.
     async fn client(&self) -> Result<Client, StoreError> {
-        self.pool.get().await.map_err(|error| match error {
+        let Ok(client) = timeout(self.patience, self.pool.get()).await else {
+            return Err(StoreError::Unavailable("no connection in time".to_owned()));
+        };
+        client.map_err(|error| match error {
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
-            // Waiting or connecting took too long.
             other => StoreError::Unavailable(other.to_string()),
         })
     }
@@ -173,71 +177,6 @@ fn settle<T>(client: Client, result: Result<Result<T, Error>, Elapsed>) -> Resul
             Err(StoreError::Unavailable("no answer in time".to_owned()))
         }
     }
-}
-
-/// A pool that makes connections when they are needed.
-fn pool(url: &PostgresUrl, connections: usize, patience: Duration) -> Result<Pool, ServerError> {
-    let mut config = url.config().clone();
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(patience);
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(patience);
-    }
-    // A broken connection is noticed when it is used, or by the task that reads from it.
-    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = match url.tls().map_err(|error| failure(url, error.to_string()))? {
-        Some(tls) => Manager::from_config(config, tls, recycling),
-        None => Manager::from_config(config, NoTls, recycling),
-    };
-    let settings = format!(
-        "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {1}",
-        patience.as_millis().max(1),
-        QUERY_PATIENCE.as_millis()
-    );
-    Pool::builder(manager)
-        .max_size(connections.max(1))
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(patience))
-        .create_timeout(Some(patience))
-        .recycle_timeout(Some(patience))
-        .post_create(Hook::async_fn(move |client, _| {
-            let settings = settings.clone();
-            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
-        }))
-        .build()
-        .map_err(|error| failure(url, error.to_string()))
-}
-
-/// One connection, for a runtime that ends soon.
-async fn single(url: &PostgresUrl, patience: Duration) -> Result<Client, ServerError> {
-    pool(url, 1, patience)?.get().await.map_err(|error| {
-        let reason = match error {
-            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-                describe(&error)
-            }
-            other => other.to_string(),
-        };
-        failure(url, reason)
-    })
-}
-
-/// Does `work` on a thread and a runtime of its own, for callers that may be on any thread, also one that runs
-/// another runtime.
-fn on_own_thread<T: Send>(
-    url: &PostgresUrl,
-    work: impl Future<Output = Result<T, ServerError>> + Send,
-) -> Result<T, ServerError> {
-    let run = || -> io::Result<_> {
-        Ok(runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
-    };
-    thread::scope(|scope| thread::Builder::new().spawn_scoped(scope, run).map(|handle| handle.join()))
-        .and_then(|joined| joined.unwrap_or_else(|_| Err(io::Error::other("the thread ended early"))))
-        .map_err(|error| failure(url, error.to_string()))?
-}
-
-fn failure(url: &PostgresUrl, reason: String) -> ServerError {
-    ServerError::Postgres { database: url.to_string(), reason }
 }
 
 /// Begins a transaction that sees what others have committed, whatever the database's default is.
