@@ -7,13 +7,17 @@
 //! Records exist only under consent: with [`Consent::Unknown`] and [`Consent::Denied`] the tunnel runs, but nothing is
 //! counted, written or sent.
 
+mod commands;
 mod config;
+mod debug;
 mod decision;
 mod export;
 mod identity;
+mod own_log;
 mod recording;
 mod revocation;
 mod socket_stats;
+mod streams;
 mod uploads;
 
 use std::{
@@ -25,10 +29,12 @@ use thiserror::Error;
 use tracing::{debug, info};
 
 pub use self::{
-    config::{ClientConfig, Collections, SocketStats},
+    commands::{CommandError, CommandOutcome},
+    config::{ClientConfig, Collections, RemoteCommands, SocketStats},
+    debug::{DebugMarker, DebugRequest, DebugUpload},
     export::{Export, ExportReport, ExportStream, segment_entries},
-    recording::StoreStats,
     socket_stats::AtEnd,
+    streams::{StoreStats, StreamKind},
 };
 use self::{recording::Recording, uploads::UploadState};
 use crate::{
@@ -36,11 +42,11 @@ use crate::{
     diagnostics::{Diagnostics, DiagnosticsStats},
     flow::{
         ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message,
-        session::{SessionConfig, SessionConfigError, SessionStats},
+        session::{self, ResourceRule, SessionConfig, SessionConfigError, SessionStats},
     },
     netmap::{NetworkMap, Routes},
     sockstat::{SocketCounters, SocketStatsError, SocketStatsTotals},
-    store::StoreError,
+    store::{AppendError, StoreError},
     tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
     upload::{self, IdError, PublicId, TaskError, UploadStats},
 };
@@ -61,6 +67,9 @@ pub enum ClientError {
     /// The settings of access sessions are not usable.
     #[error(transparent)]
     Session(#[from] SessionConfigError),
+    /// There is nothing to set rules for.
+    #[error("access sessions are not in the configuration: start the client with `sessions`")]
+    NoSessions,
     /// Socket statistics can't be recorded.
     #[error(transparent)]
     Sockets(#[from] SocketStatsError),
@@ -84,6 +93,15 @@ pub enum ClientError {
     /// The user has not agreed to recording, so there is nothing that could be sent.
     #[error("consent is {0:?}; records are kept and sent only with Consent::Granted")]
     NoConsent(Consent),
+    /// A debug upload's note is no note. It is not repeated here.
+    #[error("the note has {bytes} bytes; at most {} are looked at", debug::MAX_NOTE_INPUT)]
+    NoteTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The record of a debug upload was not taken.
+    #[error("can't note the debug upload: {0}")]
+    Append(#[from] AppendError),
     /// A result came for an upload task that nobody has now.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -123,8 +141,8 @@ pub struct ShutdownReport {
 
 /// The SDK of one VPN app. See the [module documentation](self).
 pub struct Client {
-    config: ClientConfig,
-    state: Mutex<State>,
+    config: Arc<ClientConfig>,
+    state: Arc<Mutex<State>>,
 }
 
 type Observer = Arc<dyn Fn(&Message) + Send + Sync>;
@@ -133,6 +151,8 @@ struct State {
     consent: Consent,
     network: (NetworkMap, Routes),
     exit_flows: ExitFlows,
+    /// In place of the configuration's.
+    session_rules: Option<Vec<ResourceRule>>,
     sockets: SocketCounters,
     uploads: UploadState,
     observer: Option<Observer>,
@@ -152,10 +172,11 @@ impl Client {
     pub fn start(config: ClientConfig) -> Result<Self, ClientError> {
         let exit_flows = config.flow.exit_flows;
         let client = Self {
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 consent: Consent::Unknown,
                 network: (NetworkMap::default(), Routes::default()),
                 exit_flows,
+                session_rules: None,
                 sockets: SocketCounters::new(),
                 uploads: UploadState::default(),
                 observer: None,
@@ -163,8 +184,8 @@ impl Client {
                 tunnel: None,
                 last_tunnel: None,
                 shut_down: false,
-            }),
-            config,
+            })),
+            config: Arc::new(config),
         };
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -255,6 +276,24 @@ impl Client {
         Ok(())
     }
 
+    /// Sets which flows are access sessions of which resource, in place of the rules before. Sessions that are active go on as
+    /// what they began as. The rules hold until the client shuts down, whatever becomes of consent.
+    ///
+    /// # Errors
+    /// [`ClientError::NoSessions`] without sessions in the configuration, and when there are too many prefixes.
+    pub fn set_session_rules(&self, rules: Vec<ResourceRule>) -> Result<(), ClientError> {
+        let mut state = self.lock()?;
+        if self.config.sessions.is_none() {
+            return Err(ClientError::NoSessions);
+        }
+        session::check_rules(&rules)?;
+        if let Some(recording) = &state.recording {
+            recording.set_session_rules(rules.clone())?;
+        }
+        state.session_rules = Some(rules);
+        Ok(())
+    }
+
     /// Calls `observer` with each finished record, after privacy was applied, on the flow logger's thread: for live displays.
     /// It must be quick and must not call the client.
     ///
@@ -321,9 +360,13 @@ impl Client {
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, ClientError> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.shut_down { Err(ClientError::ShutDown) } else { Ok(state) }
+        lock(&self.state)
     }
+}
+
+fn lock(state: &Mutex<State>) -> Result<MutexGuard<'_, State>, ClientError> {
+    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if state.shut_down { Err(ClientError::ShutDown) } else { Ok(state) }
 }
 
 impl Drop for Client {

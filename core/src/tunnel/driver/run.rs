@@ -29,6 +29,7 @@ use super::{
     runs::Runs,
     socket::{Received, Socket},
     sockets::{Family, Sockets},
+    watch::Watch,
 };
 use crate::{
     clock::{Instant, SharedClock},
@@ -77,6 +78,7 @@ pub(super) struct Parts {
     pub(super) sender: SyncSender<Command>,
     pub(super) refresh: Refresh,
     pub(super) resolver: Resolver,
+    pub(super) watch: Watch,
 }
 
 /// Everything the thread owns.
@@ -159,9 +161,11 @@ impl Runner {
     pub(super) fn run(mut self) -> TunnelStats {
         let mut events = Events::new();
         let mut left = Left::Nothing;
+        self.parts.watch.begin();
         loop {
             let now = self.parts.clock.now();
             if matches!(self.handle_commands(now), Next::Stop) {
+                self.parts.watch.stop();
                 break;
             }
             left = match left {
@@ -203,8 +207,12 @@ impl Runner {
         {
             self.reopen_sockets(now, wait);
         }
-        let Parts { engine, refresh, .. } = &mut self.parts;
-        engine.take_gave_up(|peer| refresh.gave_up(now, peer));
+        let Parts { engine, refresh, watch, .. } = &mut self.parts;
+        engine.take_new_sessions(|peer| watch.connected(peer));
+        engine.take_gave_up(|peer| {
+            watch.silent(peer);
+            refresh.gave_up(now, peer);
+        });
         if let Some(lookup) = refresh.take_due(now) {
             self.look_up(now, lookup);
         }
@@ -382,6 +390,7 @@ impl Runner {
     fn end_device(&mut self) {
         self.device_ended = true;
         self.unregister_device();
+        self.parts.watch.device_ended();
     }
 
     fn unregister_device(&self) {
@@ -407,7 +416,9 @@ impl Runner {
                 output.flush();
             }
             Err(error) => {
-                tracing::warn!(%error, ?wait, "no UDP sockets after a network change; trying again");
+                tracing::warn!(?wait, "no UDP sockets after a network change; trying again");
+                // It names the address that they were to be bound to.
+                tracing::debug!(%error, "opening UDP sockets failed");
                 self.rebind = Some((now + wait, (wait * 2).min(MAX_REBIND)));
             }
         }
