@@ -102,7 +102,7 @@ pub(crate) async fn handle(
         }
         Some(Fault::Garbage(bytes)) => hang_up(bytes),
         Some(Fault::Commands(commands)) => {
-            let mut reply = process();
+            let mut reply = process.await;
             if let Some(members) = reply.body.as_object_mut() {
                 members.insert("commands".to_owned(), commands.into());
             }

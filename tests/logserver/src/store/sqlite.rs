@@ -7,7 +7,10 @@ mod schema;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_from_iter, types::Value};
+use rusqlite::{
+    Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params, params_from_iter,
+    types::Value,
+};
 
 use super::{Filter, Found, Stored, StreamInfo, from_nanos, to_nanos, to_u64};
 use crate::{
@@ -42,7 +45,9 @@ impl Sqlite {
         now: Timestamp,
     ) -> rusqlite::Result<Stored> {
         let mut connection = self.lock();
-        let transaction = connection.transaction()?;
+        // Takes the write lock at once. One that reads first fails without waiting if another process, such as a second
+        // server, writes in between.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut result = Stored::default();
         let writer_row = stream_row(&transaction, collection, writer, now)?;
         result.stored = insert_into(&transaction, writer_row, writer_row, entries, now)?;
