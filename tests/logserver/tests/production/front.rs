@@ -50,11 +50,11 @@ impl Front {
         let path = |name: &str| folder.path().join(name).display().to_string();
         let (chain, key) = (certificate.chain.display(), certificate.key.display());
         let mut text = CONFIGURATION.to_owned();
-        let logs = format!("error_log {} alert;\nerror_log stderr notice;", path("error.log"));
         for (old, new) in [
             ("pid /run/nginx.pid;", format!("pid {};", path("pid"))),
-            // The second one, for the test: it says when nginx is up, and what it would have logged.
-            ("error_log /var/log/nginx/error.log alert;", logs),
+            // A second log, for the test: it says when nginx is up, and what it would have logged at a lower level.
+            ("worker_processes auto;", "worker_processes 1;\nerror_log stderr notice;".to_owned()),
+            ("/var/log/nginx/error.log", path("error.log")),
             ("/var/log/nginx/collector.log", path("access.log")),
             ("listen 443 ssl;", format!("listen 127.0.0.1:{port} ssl;")),
             ("listen [::]:443 ssl;", String::new()),
