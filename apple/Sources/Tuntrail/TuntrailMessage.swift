@@ -4,6 +4,8 @@ import Foundation
 public enum TuntrailMessage: Codable, Equatable, Sendable {
     /// Begin to send everything recorded. Answer: ``TuntrailReply/upload(status:)``.
     case upload(reason: String)
+    /// Begin to send what support needs, with the user's words. Answer: ``TuntrailReply/debugUpload(marker:status:)``.
+    case debugUpload(note: String)
     /// How far an upload has come. Answer: ``TuntrailReply/upload(status:)``.
     case uploadStatus(upload: UInt64)
     /// End an upload. Answer: ``TuntrailReply/done``.
@@ -26,6 +28,8 @@ public enum TuntrailMessage: Codable, Equatable, Sendable {
 public enum TuntrailReply: Codable, Equatable, Sendable {
     case done
     case upload(status: UploadStatus)
+    /// The marker is for the user to read out to support.
+    case debugUpload(marker: String, status: UploadStatus)
     case exported(file: ExportedFile)
     case stats(stats: ClientStats)
     case logID(id: String?)

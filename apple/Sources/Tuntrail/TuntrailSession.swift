@@ -32,7 +32,36 @@ public struct TuntrailSession: Sendable {
         every interval: TimeInterval,
         progress: (@Sendable (UploadProgress) -> Void)?
     ) async throws -> UploadReport {
-        var status = try await uploadStatus(.upload(reason: reason))
+        try await follow(uploadStatus(.upload(reason: reason)), every: interval, progress: progress)
+    }
+
+    /// As ``upload(reason:progress:)``, with what support needs to find it: the user's `note`, and a marker such as `BUG-…`, which is told by
+    /// `began` as soon as there is one, for the user to read out.
+    public func debugUpload(
+        note: String,
+        began: @Sendable (_ marker: String) -> Void = { _ in },
+        progress: (@Sendable (UploadProgress) -> Void)? = nil
+    ) async throws -> UploadReport {
+        try await debugUpload(note: note, every: Self.pollInterval, began: began, progress: progress)
+    }
+
+    package func debugUpload(
+        note: String,
+        every interval: TimeInterval,
+        began: @Sendable (_ marker: String) -> Void,
+        progress: (@Sendable (UploadProgress) -> Void)?
+    ) async throws -> UploadReport {
+        guard case .debugUpload(let marker, let status) = try await ask(.debugUpload(note: note)) else {
+            throw wrongReply("debugUpload")
+        }
+        began(marker)
+        return try await follow(status, every: interval, progress: progress)
+    }
+
+    private func follow(
+        _ first: UploadStatus, every interval: TimeInterval, progress: (@Sendable (UploadProgress) -> Void)?
+    ) async throws -> UploadReport {
+        var status = first
         let upload = status.upload
         var told: UploadProgress?
         while true {

@@ -70,6 +70,9 @@ package final class MessageHandler: Sendable {
         switch message {
         case .upload(let reason):
             return .upload(status: try begin(client.upload(reason: reason)))
+        case .debugUpload(let note):
+            let debug = try client.requestDebugUpload(request: DebugRequest(note: note))
+            return .debugUpload(marker: debug.marker, status: try begin(debug.upload))
         case .uploadStatus(let id):
             return .upload(status: try status(of: upload(id), id))
         case .cancelUpload(let id):

@@ -154,9 +154,13 @@ open class TuntrailPacketTunnelProvider: NEPacketTunnelProvider, @unchecked Send
             try runtime.start(prepared, device: self.device(), network: network, hosts: hosts)
         }
         runtime.events.observe { [weak self] event in
-            guard case .tunnelDeviceEnded = event else { return }
-            let error = TuntrailError.Tunnel(reason: "the system has closed the utun device")
-            self?.cancelTunnelWithError(NSError(crossing: error))
+            let reason: String
+            switch event {
+            case .tunnelDeviceEnded: reason = "the system has closed the utun device"
+            case .tunnelFailed: reason = "the tunnel has failed: the SDK's log says why"
+            default: return
+            }
+            self?.cancelTunnelWithError(NSError(crossing: TuntrailError.Tunnel(reason: reason)))
         }
         watchNetwork()
     }

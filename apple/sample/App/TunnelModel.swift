@@ -10,6 +10,8 @@ final class TunnelModel {
     private(set) var status = NEVPNStatus.invalid
     private(set) var settings = SampleSettings.initial
     private(set) var upload: UploadProgress?
+    /// What the user can tell support.
+    private(set) var marker: String?
     /// What the last action came to, in words.
     private(set) var message: String?
     /// What the user can share.
@@ -101,7 +103,9 @@ final class TunnelModel {
 
     private func uploadLogs() async throws -> UploadReport {
         if let session = manager?.session {
-            return try await session.upload(reason: "the user asked") { progress in
+            return try await session.debugUpload(note: "from the sample") { marker in
+                Task { @MainActor in self.marker = marker }
+            } progress: { progress in
                 Task { @MainActor in self.upload = progress }
             }
         }
@@ -115,7 +119,7 @@ final class TunnelModel {
             ClientConfig(
                 directory: directories.records.path, baseUrl: settings.baseURL, consent: settings.consent, role: .app))
         _ = try await client.perform { try $0.claim(role: .extension) }
-        let report = try await client.upload(reason: "the user asked")
+        let report = try await client.upload(reason: "the user asked, without a tunnel")
         try await client.perform { try $0.shutdown() }
         return report
     }

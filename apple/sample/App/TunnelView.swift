@@ -22,6 +22,9 @@ struct TunnelView: View {
                 if let progress = model.upload {
                     ProgressView(value: Double(progress.sentRecords), total: Double(max(1, progress.totalRecords)))
                 }
+                if let marker = model.marker {
+                    Text("Tell support: \(marker)")
+                }
                 Button("Export") { Task { await model.export() } }
                 if let file = model.exported {
                     ShareLink(item: file)

@@ -265,6 +265,14 @@ func tunnels(_ server: String) async throws {
     }
     say("sent \(report.sentRecords)")
 
+    let markers = Locked<[String]>([])
+    let debug = try await session.debugUpload(note: "it is slow", every: 0.01) { marker in
+        markers.with { $0.append(marker) }
+    } progress: { _ in }
+    equal(true, debug.complete)
+    equal([true], markers.with { $0 }.map { $0.hasPrefix("BUG-") })
+    say("sent \(debug.sentRecords)")
+
     try await session.setConsent(.denied)
     guard case .client(.NoConsent) = await throwing(TuntrailMessageError.self, { _ = try await session.upload(reason: "denied") })
     else { fatalError() }
