@@ -4,6 +4,7 @@
 //! and prints `ok NAME` for each. A language whose compiler is missing is skipped with a message that is hard to miss;
 //! with `TUNTRAIL_REQUIRE_TOOLCHAINS=1`, as in CI, that is a failure.
 
+mod mono;
 mod process;
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::{BindgenError, Language};
 
-pub use self::process::{Program, search_path};
+pub use self::{
+    mono::Mono,
+    process::{Program, search_path},
+};
 
 /// What every caller checks, in this order.
 pub const SCENARIOS: &[&str] = &[

@@ -41,7 +41,7 @@ namespace ExampleVpn
                     Role = Role.Service,
                     Flows = new FlowSettings { ExitFlows = choices.ExitFlows },
                 });
-            client.TunnelDeviceEnded += (sender, nothing) => Stop();
+            client.TunnelDeviceEnded += (sender, nothing) => Fail();
             pipe = new ServicePipe(new Commands(client, choices), error => Tell(error, EventLogEntryType.Warning));
             starting = Task.Run(() => StartTunnel(data));
         }
@@ -83,11 +83,17 @@ namespace ExampleVpn
             catch (Exception error)
             {
                 Tell(error, EventLogEntryType.Error);
-                // Windows restarts a service that has failed, as `sc.exe failure` says, but not one that has stopped.
-                ExitCode = 1;
-                Task.Run(() => Stop());
+                Fail();
                 throw;
             }
+        }
+
+        /// <summary>Ends the service so that Windows starts it again, as `sc.exe failure` says; it doesn't with one that has just stopped.</summary>
+        private void Fail()
+        {
+            ExitCode = 1;
+            // Stopping waits for the thread that this is called on.
+            Task.Run(() => Stop());
         }
 
         // No key is ever in the text of an error.

@@ -20,6 +20,9 @@ namespace Tuntrail
         private const FileSystemRights Write = FileSystemRights.WriteData | FileSystemRights.AppendData
             | FileSystemRights.WriteExtendedAttributes | FileSystemRights.WriteAttributes | FileSystemRights.Delete
             | FileSystemRights.DeleteSubdirectoriesAndFiles | FileSystemRights.ChangePermissions | FileSystemRights.TakeOwnership;
+        /// <summary>What puts another folder in the place of one.</summary>
+        private const FileSystemRights Replace = FileSystemRights.Delete | FileSystemRights.DeleteSubdirectoriesAndFiles
+            | FileSystemRights.ChangePermissions | FileSystemRights.TakeOwnership;
         /// <summary>GENERIC_WRITE and GENERIC_ALL, which rules may hold unmapped.</summary>
         private const int GenericWrite = 0x50000000;
 
@@ -71,6 +74,17 @@ namespace Tuntrail
         /// <summary>Who, other than the system and administrators, can change what the rules protect; empty if nobody.</summary>
         public static IReadOnlyList<string> OthersWhoCanWrite(FileSystemSecurity security)
         {
+            return Others(security, Write);
+        }
+
+        /// <summary>Who, other than the system and administrators, can move away what is in a folder; empty if nobody.</summary>
+        public static IReadOnlyList<string> OthersWhoCanReplace(FileSystemSecurity security)
+        {
+            return Others(security, Replace);
+        }
+
+        private static IReadOnlyList<string> Others(FileSystemSecurity security, FileSystemRights rights)
+        {
             if (security == null)
             {
                 throw new ArgumentNullException(nameof(security));
@@ -84,7 +98,7 @@ namespace Tuntrail
             }
             foreach (FileSystemAccessRule rule in security.GetAccessRules(true, true, typeof(SecurityIdentifier)))
             {
-                bool writes = (rule.FileSystemRights & Write) != 0 || ((int)rule.FileSystemRights & GenericWrite) != 0;
+                bool writes = (rule.FileSystemRights & rights) != 0 || ((int)rule.FileSystemRights & GenericWrite) != 0;
                 // Rules that only what is made later inherits say nothing about this folder.
                 bool here = (rule.PropagationFlags & PropagationFlags.InheritOnly) == 0;
                 if (writes && here && rule.AccessControlType == AccessControlType.Allow

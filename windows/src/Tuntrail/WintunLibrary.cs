@@ -25,7 +25,7 @@ namespace Tuntrail
 
         /// <summary>
         /// Throws unless the path is a full one, WireGuard has signed the file, and only the system and administrators can change the file and
-        /// its folder. So nobody else can exchange it between this check and its use.
+        /// its folder, or put another folder in its place. So nobody else can exchange it between this check and its use.
         /// </summary>
         /// <exception cref="SecurityException">It must not be loaded; the text says why.</exception>
         /// <exception cref="FileNotFoundException">There is no such file.</exception>
@@ -42,6 +42,10 @@ namespace Tuntrail
             }
             RequireNobodyElse(path, ProtectedDirectory.OthersWhoCanWrite(file.GetAccessControl()));
             RequireNobodyElse(file.DirectoryName, ProtectedDirectory.OthersWhoCanWrite(file.Directory.GetAccessControl()));
+            for (DirectoryInfo above = file.Directory.Parent; above != null; above = above.Parent)
+            {
+                RequireNobodyElse(above.FullName, ProtectedDirectory.OthersWhoCanReplace(above.GetAccessControl()));
+            }
             int trust = VerifySignature(path);
             if (trust != 0)
             {

@@ -35,6 +35,18 @@ namespace Tuntrail.Tests
         }
 
         [Fact]
+        public void Who_may_only_add_folders_cant_replace_one()
+        {
+            // As on C:, where users may make folders, which then are theirs.
+            DirectorySecurity root = Security("S-1-5-18", "D:(A;OICI;FA;;;BA)(A;;0x4;;;AU)(A;OICIIO;0x1301bf;;;AU)");
+            Assert.Equal(0, ProtectedDirectory.OthersWhoCanReplace(root).Count);
+            Assert.Equal(1, ProtectedDirectory.OthersWhoCanWrite(root).Count);
+            // As on a data drive.
+            DirectorySecurity data = Security("S-1-5-18", "D:(A;OICI;FA;;;BA)(A;OICI;0x1301bf;;;AU)");
+            Assert.Equal("S-1-5-11", string.Join(" ", ProtectedDirectory.OthersWhoCanReplace(data)));
+        }
+
+        [Fact]
         public void Only_a_full_path_on_a_drive_is_one()
         {
             Assert.True(WintunLibrary.IsFullPath(@"C:\Program Files\Example\wintun.dll"));
@@ -56,10 +68,15 @@ namespace Tuntrail.Tests
 
         private static string Others(string owner, string rules)
         {
+            return string.Join(" ", ProtectedDirectory.OthersWhoCanWrite(Security(owner, rules)));
+        }
+
+        private static DirectorySecurity Security(string owner, string rules)
+        {
             DirectorySecurity security = new DirectorySecurity();
             security.SetSecurityDescriptorSddlForm(rules);
             security.SetOwner(new SecurityIdentifier(owner));
-            return string.Join(" ", ProtectedDirectory.OthersWhoCanWrite(security));
+            return security;
         }
     }
 }
