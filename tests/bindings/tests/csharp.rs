@@ -1,7 +1,9 @@
 //! The C# bindings, compiled with Mono's compiler at the language level they promise, without warnings, and run.
 
 use tuntrail_bindgen::Language;
-use tuntrail_bindings_tests::{Failure, Mono, all_scenarios, bindings, fresh_folder, read, sources, write};
+use tuntrail_bindings_tests::{
+    Failure, Mono, SCENARIOS, SDK_STEPS, all_of, bindings, fresh_folder, read, sdk_bindings, sources, write,
+};
 
 #[test]
 fn the_fixture_keeps_its_promises_in_csharp() -> Result<(), Failure> {
@@ -18,7 +20,7 @@ fn the_fixture_keeps_its_promises_in_csharp() -> Result<(), Failure> {
             caller.join("Objects.cs"),
         ],
     )?;
-    all_scenarios(&mono.run(&program, &[])?)
+    all_of(SCENARIOS, &mono.run(&program, &[])?)
 }
 
 #[test]
@@ -52,13 +54,21 @@ fn bindings_of_another_build_are_refused_in_csharp() -> Result<(), Failure> {
 }
 
 #[test]
-fn the_sdk_itself_works_in_csharp() -> Result<(), Failure> {
+fn the_sdk_goes_through_all_steps_in_csharp() -> Result<(), Failure> {
     let Some(mono) = Mono::find()? else { return Ok(()) };
     let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp-sdk")?;
-    bindings("tuntrail_ffi", Language::Csharp, &folder)?;
-    let program = mono.compile(&folder, &[folder.join("Tuntrail.cs"), sources().join("csharp/Sdk.cs")])?;
-    let records = tempfile::tempdir().unwrap();
-    let said = mono.run(&program, &[records.path().to_str().unwrap()])?;
-    assert_eq!(said.trim_end(), "complete 0 closed");
-    Ok(())
+    sdk_bindings(Language::Csharp, &folder)?;
+    let caller = sources().join("csharp");
+    let program = mono.compile(
+        &folder,
+        &[
+            folder.join("Tuntrail.cs"),
+            folder.join("TestPeer.cs"),
+            caller.join("Sdk.cs"),
+            caller.join("SdkApp.cs"),
+            caller.join("SdkUploads.cs"),
+        ],
+    )?;
+    let records = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp-sdk/records")?;
+    all_of(SDK_STEPS, &mono.run(&program, &[records.as_str()])?)
 }

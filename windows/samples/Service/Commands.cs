@@ -8,9 +8,6 @@ namespace ExampleVpn
     /// <summary>What the user's interface may ask of the service: one line in, one line out. Any thread; one command at a time.</summary>
     public sealed class Commands
     {
-        /// <summary>Longer notes are cut: the note goes to a log.</summary>
-        private const int MaxNote = 200;
-
         private readonly TuntrailClient client;
         private readonly Choices choices;
         private readonly SemaphoreSlim turn = new SemaphoreSlim(1);
@@ -71,10 +68,11 @@ namespace ExampleVpn
 
         private async Task<string> Upload(string note, CancellationToken cancellationToken)
         {
-            string reason = note.Length > MaxNote ? note.Substring(0, MaxNote) : note;
-            UploadReport report = await client.UploadAsync("user: " + reason, null, cancellationToken).ConfigureAwait(false);
-            return (report.Complete ? "ok: " : "error: ") + report.Summary + ", " + report.SentRecords + " sent, "
-                + report.RemainingRecords + " kept";
+            DebugReport debug = await client.DebugUploadAsync(new DebugRequest { Note = note }, null, cancellationToken)
+                .ConfigureAwait(false);
+            UploadReport report = debug.Report;
+            return (report.Complete ? "ok: " : "error: ") + debug.Marker + ", " + report.Summary + ", " + report.SentRecords
+                + " sent, " + report.RemainingRecords + " kept";
         }
 
         private async Task<string> SetConsent(string argument)

@@ -42,6 +42,7 @@ namespace ExampleVpn
                     Flows = new FlowSettings { ExitFlows = choices.ExitFlows },
                 });
             client.TunnelDeviceEnded += (sender, nothing) => Fail();
+            client.TunnelFailed += (sender, nothing) => Fail();
             pipe = new ServicePipe(new Commands(client, choices), error => Tell(error, EventLogEntryType.Warning));
             starting = Task.Run(() => StartTunnel(data));
         }

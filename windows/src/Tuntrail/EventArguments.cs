@@ -42,6 +42,22 @@ namespace Tuntrail
         public string PublicKey { get; }
     }
 
+    /// <summary>What came of a debug upload.</summary>
+    public sealed class DebugReport
+    {
+        internal DebugReport(string marker, UploadReport report)
+        {
+            Marker = marker;
+            Report = report;
+        }
+
+        /// <summary>What the user reads out to support: BUG-... It gives no access.</summary>
+        public string Marker { get; }
+
+        /// <summary>How it went.</summary>
+        public UploadReport Report { get; }
+    }
+
     /// <summary>How many events are lost.</summary>
     public sealed class EventsDroppedEventArgs : EventArgs
     {

@@ -54,6 +54,9 @@ namespace Tuntrail
         /// <summary>The adapter is gone: the tunnel carries nothing any more and wants to be stopped.</summary>
         public event EventHandler TunnelDeviceEnded;
 
+        /// <summary>The tunnel has failed: the client's log says why. It wants to be stopped, and started anew.</summary>
+        public event EventHandler TunnelFailed;
+
         /// <summary>Handlers were too slow, and so many events are lost.</summary>
         public event EventHandler<EventsDroppedEventArgs> EventsDropped;
 
@@ -72,12 +75,38 @@ namespace Tuntrail
             {
                 return Task.FromCanceled<UploadReport>(cancellationToken);
             }
-            // Waiting is the client's: a thread of its own, as it may take as long as the network does.
-            return Task.Factory.StartNew(
-                () => Upload(reason, progress, cancellationToken, streams),
-                CancellationToken.None,
-                TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach,
-                TaskScheduler.Default);
+            return OnOwnThread(() => Finish(uploads.Begin(() => Client.Upload(reason, streams), progress), cancellationToken));
+        }
+
+        /// <summary>
+        /// Sends what support needs, with a marker that the user can read out, and waits for the result like
+        /// <see cref="UploadAsync"/>.
+        /// </summary>
+        /// <param name="request">What the user has to say, and what is sent.</param>
+        /// <param name="progress">Is told how far it has come, on the client's thread; the last may come after the task has ended.</param>
+        /// <param name="cancellationToken">Cancels it. What was not delivered is kept, and sent next time.</param>
+        /// <returns>The marker and how it went, also if not everything arrived.</returns>
+        /// <exception cref="OperationCanceledException">The token cancelled it before it was complete.</exception>
+        /// <exception cref="TuntrailException">It could not begin: there is no consent, or the client is closed.</exception>
+        public Task<DebugReport> DebugUploadAsync(DebugRequest request, IProgress<UploadProgress> progress = null,
+            CancellationToken cancellationToken = default(CancellationToken))
+        {
+            if (cancellationToken.IsCancellationRequested)
+            {
+                return Task.FromCanceled<DebugReport>(cancellationToken);
+            }
+            return OnOwnThread(() =>
+            {
+                DebugUpload debug = null;
+                Upload upload = uploads.Begin(
+                    () =>
+                    {
+                        debug = Client.RequestDebugUpload(request);
+                        return debug.Upload;
+                    },
+                    progress);
+                return new DebugReport(debug.Marker, Finish(upload, cancellationToken));
+            });
         }
 
         /// <summary><see cref="Client.SetConsent"/>, without blocking the caller.</summary>
@@ -124,10 +153,20 @@ namespace Tuntrail
             Client.Dispose();
         }
 
-        private UploadReport Upload(
-            string reason, IProgress<UploadProgress> progress, CancellationToken cancellationToken, IReadOnlyList<Stream> streams)
+        /// <summary>Waiting is the client's: a thread of its own, as it may take as long as the network does.</summary>
+        private static Task<T> OnOwnThread<T>(Func<T> work)
         {
-            using (Upload upload = uploads.Begin(() => Client.Upload(reason, streams), progress))
+            return Task.Factory.StartNew(
+                work,
+                CancellationToken.None,
+                TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach,
+                TaskScheduler.Default);
+        }
+
+        /// <summary>Waits for an upload, or cancels it with the token.</summary>
+        private UploadReport Finish(Upload upload, CancellationToken cancellationToken)
+        {
+            using (upload)
             {
                 ulong id = upload.Id();
                 try
@@ -177,6 +216,10 @@ namespace Tuntrail
             else if (occurred is Event.TunnelDeviceEnded)
             {
                 TunnelDeviceEnded?.Invoke(this, EventArgs.Empty);
+            }
+            else if (occurred is Event.TunnelFailed)
+            {
+                TunnelFailed?.Invoke(this, EventArgs.Empty);
             }
             else if (occurred is Event.EventsDropped)
             {

@@ -36,6 +36,21 @@ namespace Tuntrail.Tests
         }
 
         [Fact]
+        public void A_debug_upload_has_a_marker_its_progress_and_its_result()
+        {
+            using (Bench bench = new Bench(Server()))
+            {
+                Recorder<UploadProgress> progress = new Recorder<UploadProgress>();
+                DebugReport debug = Result(bench.Left.DebugUploadAsync(new DebugRequest { Note = "it broke off" }, progress));
+                Assert.True(debug.Marker.StartsWith("BUG-", StringComparison.Ordinal));
+                Assert.True(debug.Report.Complete);
+                // The request is a record itself.
+                Assert.True(debug.Report.SentRecords >= 1);
+                Assert.True(progress.Next().TotalRecords >= 1);
+            }
+        }
+
+        [Fact]
         public void A_cancelled_upload_throws_and_keeps_its_records()
         {
             TcpListener silent = new TcpListener(IPAddress.Loopback, 0);

@@ -32,7 +32,7 @@ namespace Tuntrail.Tests
             bench.Connect();
             bench.SendOne();
             string answer = Ask("upload the call broke off", false);
-            Assert.True(answer.StartsWith("ok: ", StringComparison.Ordinal));
+            Assert.True(answer.StartsWith("ok: BUG-", StringComparison.Ordinal));
             Assert.Contains(" 0 kept", answer);
             Assert.Contains("tunnel 1 peers", Ask("status", false));
         }
