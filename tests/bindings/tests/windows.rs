@@ -232,11 +232,11 @@ fn csharp_files(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Failure> {
     Ok(files)
 }
 
-/// How many facts the tests' sources have. `said` is what to show if there are none.
+/// How many facts the tests' sources have, all of which Mono runs on Linux. `said` is what to show if there are none.
 fn facts(said: &str) -> Result<usize, Failure> {
     let mut facts = 0;
     for file in csharp_files(&windows().join("tests/Tuntrail.Tests"))? {
-        facts += read(&file)?.matches("[Fact]").count();
+        facts += read(&file)?.matches("Fact]\n").count();
     }
     assert!(facts > 20, "{facts} facts; {said}");
     Ok(facts)

@@ -11,7 +11,7 @@ namespace Tuntrail.Tests
     /// <summary>The library with its tasks and events, against the real server and a real tunnel. Linux.</summary>
     public sealed class ClientTests
     {
-        [Fact]
+        [LinuxFact]
         public void An_upload_tells_its_progress_and_its_result()
         {
             using (Bench bench = new Bench(Server()))
@@ -35,7 +35,7 @@ namespace Tuntrail.Tests
             }
         }
 
-        [Fact]
+        [LinuxFact]
         public void A_debug_upload_has_a_marker_its_progress_and_its_result()
         {
             using (Bench bench = new Bench(Server()))
@@ -50,7 +50,7 @@ namespace Tuntrail.Tests
             }
         }
 
-        [Fact]
+        [LinuxFact]
         public void A_cancelled_upload_throws_and_keeps_its_records()
         {
             TcpListener silent = new TcpListener(IPAddress.Loopback, 0);
@@ -82,7 +82,7 @@ namespace Tuntrail.Tests
             }
         }
 
-        [Fact]
+        [LinuxFact]
         public void An_upload_that_is_cancelled_before_it_begins_sends_nothing()
         {
             using (Bench bench = new Bench(Server()))
@@ -95,7 +95,7 @@ namespace Tuntrail.Tests
             }
         }
 
-        [Fact]
+        [LinuxFact]
         public void An_upload_without_consent_is_an_error_of_the_task()
         {
             using (Bench bench = new Bench(Server()))
@@ -107,7 +107,7 @@ namespace Tuntrail.Tests
             }
         }
 
-        [Fact]
+        [LinuxFact]
         public void Events_of_the_tunnel_reach_their_handlers()
         {
             using (Bench bench = new Bench(Server()))
@@ -125,7 +125,7 @@ namespace Tuntrail.Tests
             }
         }
 
-        [Fact]
+        [LinuxFact]
         public void A_handler_that_throws_is_counted_and_the_next_event_comes()
         {
             using (Bench bench = new Bench(Server()))
@@ -141,7 +141,7 @@ namespace Tuntrail.Tests
             }
         }
 
-        [Fact]
+        [LinuxFact]
         public void There_is_no_wintun_here_and_nothing_is_left_behind()
         {
             using (Bench bench = new Bench(Server()))

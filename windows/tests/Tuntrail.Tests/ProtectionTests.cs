@@ -6,7 +6,7 @@ namespace Tuntrail.Tests
 {
     public sealed class ProtectionTests
     {
-        [Fact]
+        [AccessRulesFact]
         public void A_protected_folder_is_the_systems_and_the_administrators_only()
         {
             string rules = ProtectedDirectory.Rules().GetSecurityDescriptorSddlForm(
@@ -15,7 +15,7 @@ namespace Tuntrail.Tests
             Assert.Equal(0, ProtectedDirectory.OthersWhoCanWrite(ProtectedDirectory.Rules()).Count);
         }
 
-        [Fact]
+        [AccessRulesFact]
         public void Who_else_can_write_is_found()
         {
             // Everybody may make files; a user owns it; users may read; what is denied is not granted.
@@ -27,14 +27,14 @@ namespace Tuntrail.Tests
             Assert.Equal("", Others("S-1-5-32-544", "D:(D;;FA;;;BU)(A;;FA;;;BA)"));
         }
 
-        [Fact]
+        [AccessRulesFact]
         public void Rules_of_installed_files_and_those_for_later_files_are_no_danger()
         {
             const string trustedInstaller = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
             Assert.Equal("", Others(trustedInstaller, "D:(A;;FA;;;" + trustedInstaller + ")(A;OICIIO;GA;;;CO)"));
         }
 
-        [Fact]
+        [AccessRulesFact]
         public void Who_may_only_add_folders_cant_replace_one()
         {
             // As on C:, where users may make folders, which then are theirs.

@@ -26,7 +26,7 @@ namespace Tuntrail.Tests
             File.Delete(file);
         }
 
-        [Fact]
+        [LinuxFact]
         public void A_user_can_have_everything_uploaded()
         {
             bench.Connect();
@@ -37,7 +37,7 @@ namespace Tuntrail.Tests
             Assert.Contains("tunnel 1 peers", Ask("status", false));
         }
 
-        [Fact]
+        [LinuxFact]
         public void Consent_is_kept_over_restarts_and_nothing_is_sent_without_it()
         {
             Assert.Equal("ok", Ask("consent denied", false));
@@ -47,7 +47,7 @@ namespace Tuntrail.Tests
             Assert.Equal(Consent.Granted, new Choices(file).Consent);
         }
 
-        [Fact]
+        [LinuxFact]
         public void Only_an_administrator_has_every_connection_recorded_and_anybody_less()
         {
             Assert.Contains("administrator", Ask("exit-flows full", false));
@@ -58,7 +58,7 @@ namespace Tuntrail.Tests
             Assert.Equal(ExitFlows.Aggregated, new Choices(file).ExitFlows);
         }
 
-        [Fact]
+        [LinuxFact]
         public void What_is_no_command_is_refused_and_changes_nothing()
         {
             foreach (string line in new[] { "", "format c:", "consent", "consent maybe", "exit-flows", "exit-flows 1", "UPLOAD x" })
@@ -68,7 +68,7 @@ namespace Tuntrail.Tests
             Assert.False(File.Exists(file));
         }
 
-        [Fact]
+        [LinuxFact]
         public void A_file_of_choices_that_cant_be_understood_is_none()
         {
             foreach (string text in new[] { "", "Granted", "Granted\n7", "9\nFull", "yes\nFull", "Granted\nFull\nmore" })

@@ -6,8 +6,9 @@ using System.Reflection;
 namespace Xunit
 {
     [AttributeUsage(AttributeTargets.Method)]
-    public sealed class FactAttribute : Attribute
+    public class FactAttribute : Attribute
     {
+        public string Skip { get; set; }
     }
 
     public sealed class AssertException : Exception
@@ -86,7 +87,8 @@ namespace Xunit
             {
                 foreach (MethodInfo method in type.GetMethods())
                 {
-                    if (method.IsDefined(typeof(FactAttribute), false))
+                    FactAttribute fact = (FactAttribute)Attribute.GetCustomAttribute(method, typeof(FactAttribute));
+                    if (fact != null && fact.Skip == null)
                     {
                         failed += Run(type, method) ? 0 : 1;
                     }
