@@ -266,9 +266,10 @@ fn snippets(text: &str, language: &str) -> Vec<String> {
 
 /// The least that has a machine and a name in it as Windows libraries have them.
 fn pe_file(machine: u16, export: &str) -> Vec<u8> {
-    let mut file = vec![0; 64];
-    file[..2].copy_from_slice(b"MZ");
-    file[60..64].copy_from_slice(&64_u32.to_le_bytes());
+    let mut file = b"MZ".to_vec();
+    // Where the next part begins is said at byte 60.
+    file.resize(60, 0);
+    file.extend(64_u32.to_le_bytes());
     file.extend(b"PE\0\0");
     file.extend(machine.to_le_bytes());
     file.extend([0; 64]);
