@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using Tuntrail.Native;
 
 namespace Tuntrail
@@ -25,6 +26,8 @@ namespace Tuntrail
         internal const int ProtocolInfoFamily = 76;
 
         private readonly Func<ulong?> tunnel;
+        // The interface that each family's newest socket is bound to. Locked, as two threads come here.
+        private readonly Dictionary<ushort, uint> bound = new Dictionary<ushort, uint>();
 
         /// <param name="tunnel">The tunnel's adapter, once there is one.</param>
         internal OutsideSockets(Func<ulong?> tunnel)
@@ -42,11 +45,37 @@ namespace Tuntrail
                 return false;
             }
             ushort family = BitConverter.ToUInt16(info, ProtocolInfoFamily);
-            PhysicalRoute route = PhysicalRoute.Best(PhysicalRoute.Read(family), tunnel());
-            // Without a way out, a socket that is bound to nothing would send into the tunnel as soon as it has a default route.
-            uint value = OptionValue(family, route == null ? Loopback : route.Index);
+            uint index = WayOut(family);
+            lock (bound)
+            {
+                bound[family] = index;
+            }
+            uint value = OptionValue(family, index);
             int level = family == Families.Inet6 ? IpprotoIpv6 : IpprotoIp;
             return Functions.setsockopt(handle, level, UnicastInterface, ref value, sizeof(uint)) == 0;
+        }
+
+        /// <summary>Whether the newest sockets are bound to what is the way out now.</summary>
+        internal bool IsCurrent()
+        {
+            lock (bound)
+            {
+                foreach (KeyValuePair<ushort, uint> family in bound)
+                {
+                    if (WayOut(family.Key) != family.Value)
+                    {
+                        return false;
+                    }
+                }
+                return true;
+            }
+        }
+
+        private uint WayOut(ushort family)
+        {
+            PhysicalRoute route = PhysicalRoute.Best(PhysicalRoute.Read(family), tunnel());
+            // Without a way out, a socket that is bound to nothing would send into the tunnel as soon as it has a default route.
+            return route == null ? Loopback : route.Index;
         }
 
         /// <summary>IPv4's option takes the interface's number in network order, IPv6's in the machine's.</summary>

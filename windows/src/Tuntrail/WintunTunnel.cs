@@ -94,6 +94,11 @@ namespace Tuntrail
                 Interlocked.Exchange(ref tunnel.luid, unchecked((long)adapter));
                 tunnel.settings = AdapterSettings.Apply(adapter, tunnel.Plan);
                 tunnel.network = new NetworkMonitor(client, tunnel.AdapterLuid, tunnel.Report);
+                if (!sockets.IsCurrent())
+                {
+                    // The network has changed while the adapter was made, and nobody was watching yet.
+                    client.RefreshTunnel();
+                }
                 tunnel.power = new PowerMonitor(client, tunnel.Report);
             }
             catch
