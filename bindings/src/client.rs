@@ -246,16 +246,22 @@ impl Client {
     /// The name of this device's log at the server, to be read out to support or to ask for its deletion. It gives no access. None
     /// without consent.
     pub fn log_id(&self) -> Result<Option<String>, TuntrailError> {
+        // So that it throws after a shutdown.
+        drop(self.inner.socket_counters()?);
         Ok(self.inner.log_id().map(|id| id.to_string()))
     }
 
     /// What the client has done so far. Waits for the tunnel's thread, which is woken.
     pub fn stats(&self) -> Result<ClientStats, TuntrailError> {
+        // So that it throws after a shutdown.
+        drop(self.inner.socket_counters()?);
         Ok(ClientStats::new(self.inner.stats(), self.events.stats(), SystemClock.now()))
     }
 
     /// Changes what the process logs, see [`ClientConfig::log_filter`].
     pub fn set_log_filter(&self, filter: &str) -> Result<(), TuntrailError> {
+        // So that it throws after a shutdown.
+        drop(self.inner.socket_counters()?);
         log::set_filter(filter)
     }
 

@@ -53,7 +53,9 @@ impl From<ClientError> for TuntrailError {
     fn from(error: ClientError) -> Self {
         let reason = error.to_string();
         match error {
-            ClientError::Store(_) | ClientError::Append(_) => Self::Storage { reason },
+            ClientError::Store(_) | ClientError::Append(_) | ClientError::Export { .. } => {
+                Self::Storage { reason }
+            }
             ClientError::Upload(_)
             | ClientError::Flow(_)
             | ClientError::Session(_)

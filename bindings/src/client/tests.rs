@@ -126,6 +126,9 @@ fn after_a_shutdown_everything_that_does_something_says_closed() {
         client.clear(),
         client.socket_counter(64).map(drop),
         client.next_upload_task().map(drop),
+        client.log_id().map(drop),
+        client.stats().map(drop),
+        client.set_log_filter("info"),
     ] {
         assert!(matches!(outcome, Err(TuntrailError::Closed { .. })), "{outcome:?}");
     }
@@ -166,6 +169,15 @@ fn errors_keep_their_kind_across_the_boundary() {
     let routes = Routes { local: Vec::new(), routes: Vec::new(), subnet_routes: Vec::new() };
     let error = client.set_network(map, routes).unwrap_err();
     assert!(error.to_string().contains("100.64.0.999"), "{error}");
+}
+
+#[test]
+fn an_export_that_can_not_be_written_names_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new(config(directory.path())).unwrap();
+    let error = client.export("/no/such/folder/export.tar.zst").unwrap_err();
+    assert!(matches!(error, TuntrailError::Storage { .. }), "{error:?}");
+    assert!(error.to_string().contains("/no/such/folder/export.tar.zst"), "{error}");
 }
 
 #[test]
