@@ -22,6 +22,7 @@ mod uploads;
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -84,6 +85,14 @@ pub enum ClientError {
     /// A thread or a file of the client's own can't be made.
     #[error("can't start the client: {0}")]
     Io(#[from] std::io::Error),
+    /// An export can't be written.
+    #[error("can't write the export {}: {source}; name a new file in a folder that exists", path.display())]
+    Export {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// The tunnel can't start.
     #[error("can't start the tunnel: {0}")]
     Tunnel(#[from] TunnelError),

@@ -13,7 +13,7 @@ use tracing::{Level, warn};
 
 use super::{ClientConfig, ClientError, recording::Recording};
 use crate::{
-    diagnostics::{Diagnostics, Selection, Unsent},
+    diagnostics::{Selection, Unsent},
     store::StreamHandle,
     upload::{Envelope, Limits, encode},
 };
@@ -92,6 +92,6 @@ fn copy(config: &ClientConfig, stream: &StreamHandle, selection: Selection) -> R
 fn flush(config: &ClientConfig) {
     if let Some(diagnostics) = &config.diagnostics {
         // What the disk did not take is counted there.
-        let _ = Diagnostics::flush(diagnostics);
+        let _ = diagnostics.flush();
     }
 }

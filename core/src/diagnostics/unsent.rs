@@ -117,6 +117,10 @@ impl Unsent {
         let (mut from, mut bytes) = (0, Vec::new());
         while let Some(len) = read_line(&mut reader, &mut bytes)? {
             let to = from + len;
+            if usual.has(number, from) && (!selection.verbose || verbose.has(number, from)) {
+                from = to;
+                continue;
+            }
             // Another file of this number was here before, or damage: no line of ours.
             if let Some(line) = parse(&bytes)
                 && selection.since.is_none_or(|since| since <= line.time)

@@ -61,12 +61,13 @@ impl Page<'_> {
 
     fn top(&self, gathered: &Gathered) -> String {
         let range = match (gathered.first, gathered.last) {
-            (Some(first), Some(last)) => format!(
-                "{} to {} UTC, {}",
-                stamp(first),
-                stamp(last),
-                span(last.duration_since(first).as_secs_f64())
-            ),
+            (Some(first), Some(last)) => {
+                let (from, to) = (stamp(first), stamp(last));
+                // The day is told once.
+                let day = |time: &str| time.split(' ').next().map(str::to_owned);
+                let to = if day(&from) == day(&to) { to.split(' ').next_back().unwrap_or(&to) } else { &to };
+                format!("{from} to {to} UTC, {}", span(last.duration_since(first).as_secs_f64()))
+            }
             _ => "no records".into(),
         };
         let chosen = self.filter.describe();
@@ -74,7 +75,7 @@ impl Page<'_> {
             String::new()
         } else {
             format!(
-                "<p>Only: {}. Gaps, drop reports and missing numbers are those of everything.</p>",
+                "<p>Only: {}. Gaps are those of all traffic in that time, drop reports and missing numbers those of everything.</p>",
                 chosen.iter().map(|option| Html::text(option).to_string()).collect::<Vec<_>>().join(", ")
             )
         };

@@ -143,9 +143,12 @@ fn traffic(gathered: &Gathered, view: Option<&View>) -> String {
 fn devices(gathered: &Gathered) -> String {
     let devices = &gathered.devices;
     let row = |(id, (name, system)): (&String, &(String, String))| {
-        let known = [name, id].into_iter().find(|text| !text.is_empty());
-        let first = known.map_or_else(|| Html::word("(not known)"), |text| Html::text(text));
-        vec![with_small(&first, &Html::text(id)), Html::text(system)]
+        let first = match (name.as_str(), id.as_str()) {
+            ("", "") => Html::word("(not known)"),
+            ("", id) => Html::text(id),
+            (name, id) => with_small(&Html::text(name), &Html::text(id)),
+        };
+        vec![first, Html::text(system)]
     };
     let rows: Vec<_> = devices.iter().take(MAX_ROWS).map(row).collect();
     let columns = [texts("Device"), texts("System")];
