@@ -13,9 +13,10 @@ use tuntrail::{
 };
 
 use crate::{
-    ClientConfig, ClientStats, Consent, EventListener, ExitFlows, ExportReport, HostResolver, InterfaceKind,
-    NetworkMap, NetworkState, PowerState, RegisteredSocket, ResourceRule, Role, Routes, SocketCounter,
-    SocketProtector, Stream, TunDevice, TunnelConfig, TuntrailError, Upload, UploadTask, UploadTaskResult,
+    ClientConfig, ClientStats, CommandOutcome, Consent, DebugRequest, DebugUpload, EventListener, ExitFlows,
+    ExportReport, HostResolver, InterfaceKind, NetworkMap, NetworkState, PowerState, RegisteredSocket,
+    ResourceRule, Role, Routes, SocketCounter, SocketProtector, Stream, TunDevice, TunnelConfig,
+    TuntrailError, Upload, UploadTask, UploadTaskResult, debug,
     events::Events,
     log::{self, LogOwner},
     sockets,
@@ -154,6 +155,20 @@ impl Client {
         Upload::start(&self.inner, &self.events, reason, &streams)
     }
 
+    /// Sends what support needs, under a marker that the user can read out. Puts everything recorded so far and a record of the
+    /// request on disk, and returns when sending has begun; progress comes as
+    /// [`Event::UploadProgress`](crate::Event::UploadProgress). If the process is killed before it has ended, the next start goes on
+    /// with it.
+    pub fn request_debug_upload(&self, request: DebugRequest) -> Result<DebugUpload, TuntrailError> {
+        request.start(&self.inner, &self.events)
+    }
+
+    /// Obeys a command that came to the app, for example in a push message: JSON of at most 4 KiB. Throws
+    /// [`TuntrailError::Config`] for what is not understood, not allowed or too often; nothing was done then. Waits for the disk.
+    pub fn handle_command(&self, command: &str) -> Result<CommandOutcome, TuntrailError> {
+        debug::handle_command(&self.inner, &self.events, command)
+    }
+
     /// Lets nothing be sent until [`Self::resume_uploads`]. What is asked for meanwhile waits; a request under way is finished.
     pub fn pause_uploads(&self) -> Result<(), TuntrailError> {
         Ok(self.inner.pause_uploads()?)
@@ -231,16 +246,22 @@ impl Client {
     /// The name of this device's log at the server, to be read out to support or to ask for its deletion. It gives no access. None
     /// without consent.
     pub fn log_id(&self) -> Result<Option<String>, TuntrailError> {
+        // So that it throws after a shutdown.
+        drop(self.inner.socket_counters()?);
         Ok(self.inner.log_id().map(|id| id.to_string()))
     }
 
     /// What the client has done so far. Waits for the tunnel's thread, which is woken.
     pub fn stats(&self) -> Result<ClientStats, TuntrailError> {
+        // So that it throws after a shutdown.
+        drop(self.inner.socket_counters()?);
         Ok(ClientStats::new(self.inner.stats(), self.events.stats(), SystemClock.now()))
     }
 
     /// Changes what the process logs, see [`ClientConfig::log_filter`].
     pub fn set_log_filter(&self, filter: &str) -> Result<(), TuntrailError> {
+        // So that it throws after a shutdown.
+        drop(self.inner.socket_counters()?);
         log::set_filter(filter)
     }
 

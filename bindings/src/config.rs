@@ -9,7 +9,7 @@ use tuntrail::{
     upload::{AutomaticPolicy, Limits, PinnedRoots, PrivateId, Transport, Trust, UploadConfig, UploadPolicy},
 };
 
-use crate::{Consent, ExitFlows, ResourceRule, TuntrailError};
+use crate::{Consent, ExitFlows, RemoteCommands, ResourceRule, TuntrailError};
 
 /// Everything a client is told when it starts. What is left out has the default that it names.
 #[derive(Debug, Clone, uniffi::Record)]
@@ -54,6 +54,12 @@ pub struct ClientConfig {
     /// There is one log per process: that of the first client that has one.
     #[uniffi(default = "info")]
     pub log_filter: String,
+    /// Name and version of the app, for the records of debug uploads. Default: none.
+    #[uniffi(default = None)]
+    pub app_version: Option<String>,
+    /// Whose commands are obeyed. Default: nobody's.
+    #[uniffi(default = None)]
+    pub remote_commands: Option<RemoteCommands>,
 }
 
 /// Which of the app's processes has a client. Extension and service: one process at a time. App: any number.
@@ -172,6 +178,9 @@ pub struct Collections {
     /// Socket statistics. Default: `sockstats.log.` and the host.
     #[uniffi(default = None)]
     pub sockets: Option<String>,
+    /// The SDK's own log. Default: `diagnostics.log.` and the host.
+    #[uniffi(default = None)]
+    pub diagnostics: Option<String>,
 }
 
 impl ClientConfig {
@@ -203,6 +212,10 @@ impl ClientConfig {
         }
         core.private_id = self.private_id.map(|id| parse_id("private_id", &id)).transpose()?;
         core.copy_id = self.copy_id.map(|id| parse_id("copy_id", &id)).transpose()?;
+        core.app_version = self.app_version;
+        if let Some(commands) = self.remote_commands {
+            core.remote_commands = commands.into();
+        }
         Ok(core)
     }
 }
@@ -303,12 +316,13 @@ impl AutomaticUploads {
 
 impl Collections {
     fn apply(self, core: &mut client::Collections) -> Result<(), TuntrailError> {
-        let Self { windows, flows, sessions, sockets } = self;
+        let Self { windows, flows, sessions, sockets, diagnostics } = self;
         for (collection, name) in [
             (&mut core.windows, windows),
             (&mut core.flows, flows),
             (&mut core.sessions, sessions),
             (&mut core.sockets, sockets),
+            (&mut core.diagnostics, diagnostics),
         ] {
             if let Some(name) = name {
                 *collection = name.parse()?;

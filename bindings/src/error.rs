@@ -53,13 +53,16 @@ impl From<ClientError> for TuntrailError {
     fn from(error: ClientError) -> Self {
         let reason = error.to_string();
         match error {
-            ClientError::Store(_) => Self::Storage { reason },
+            ClientError::Store(_) | ClientError::Append(_) | ClientError::Export { .. } => {
+                Self::Storage { reason }
+            }
             ClientError::Upload(_)
             | ClientError::Flow(_)
             | ClientError::Session(_)
             | ClientError::Sockets(_)
             | ClientError::NoSessions
             | ClientError::SocketStatsAlways
+            | ClientError::NoteTooLong { .. }
             | ClientError::Task(_) => Self::Config { reason },
             ClientError::Tunnel(TunnelError::Engine(_)) => Self::Config { reason },
             ClientError::Tunnel(_) | ClientError::TunnelRunning => Self::Tunnel { reason },

@@ -10,6 +10,7 @@
 mod client;
 mod config;
 mod consent;
+mod debug;
 mod error;
 mod events;
 mod log;
@@ -27,6 +28,7 @@ pub use self::{
         UploadSettings,
     },
     consent::Consent,
+    debug::{CommandOutcome, DebugRequest, DebugUpload, RemoteCommands},
     error::{CallbackError, TuntrailError},
     events::{Event, EventListener},
     network::{

@@ -102,6 +102,8 @@ pub struct StoreStats {
     pub sessions: StreamStats,
     /// Socket statistics.
     pub sockets: StreamStats,
+    /// Lines of the SDK's own log that somebody asked for, and records of debug uploads.
+    pub diagnostics: StreamStats,
 }
 
 /// One kind of record on disk.
@@ -273,6 +275,7 @@ impl From<client::StoreStats> for StoreStats {
             flows: stats.flows.into(),
             sessions: stats.sessions.into(),
             sockets: stats.sockets.into(),
+            diagnostics: stats.diagnostics.into(),
         }
     }
 }

@@ -15,8 +15,10 @@ pub enum Stream {
     Flows,
     /// Access sessions.
     Sessions,
-    /// Socket statistics.
+    /// Socket statistics. Automatic uploads leave them out.
     Sockets,
+    /// The SDK's own log from level info on, and the records of debug uploads. Automatic uploads leave them out.
+    Diagnostics,
 }
 
 /// How an upload ended.
@@ -146,22 +148,30 @@ impl Upload {
         let told = Arc::clone(events);
         let options = upload::UploadOptions {
             streams: (!streams.is_empty())
-                .then(|| streams.iter().map(|stream| stream.name().to_owned()).collect()),
+                .then(|| streams.iter().map(|&stream| stream_name(stream)).collect()),
             progress: Some(Box::new(move |progress| told.progress(id, progress.into()))),
         };
         let ticket = client.upload_with(reason, options)?;
-        Ok(Arc::new(Self { id, ticket }))
+        Ok(Self::new(id, ticket))
+    }
+
+    pub(crate) fn new(id: u64, ticket: upload::UploadTicket) -> Arc<Self> {
+        Arc::new(Self { id, ticket })
     }
 }
 
-impl Stream {
-    /// The stream's directory and name.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Windows => "netlog",
-            Self::Flows => "flowlog",
-            Self::Sessions => "sessions",
-            Self::Sockets => "sockstats",
+fn stream_name(stream: Stream) -> String {
+    client::StreamKind::from(stream).stream_name().to_owned()
+}
+
+impl From<Stream> for client::StreamKind {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Windows => Self::Windows,
+            Stream::Flows => Self::Flows,
+            Stream::Sessions => Self::Sessions,
+            Stream::Sockets => Self::Sockets,
+            Stream::Diagnostics => Self::Diagnostics,
         }
     }
 }

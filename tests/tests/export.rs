@@ -63,7 +63,7 @@ fn an_export_holds_what_an_upload_would_send_and_the_log() {
     assert_eq!((report.records, report.segments, report.unreadable, report.log_files), (2, 2, 0, 1));
     assert_eq!(report.bytes, path.metadata().unwrap().len());
     assert_eq!(files(place.path()).len(), 1, "no draft is left");
-    assert!(matches!(app.client.export(&path), Err(ClientError::Io(_))), "nothing is overwritten");
+    assert!(matches!(app.client.export(&path), Err(ClientError::Export { .. })), "nothing is overwritten");
 
     let files = unpack(&path);
     let manifest: Value = serde_json::from_str(&files["tuntrail/manifest.json"]).unwrap();
@@ -97,7 +97,7 @@ fn an_export_needs_consent_and_a_place() {
     let mut app = App::start(directory.path(), &server);
     app.record(1, 100);
     let missing = directory.path().join("no/such/place/logs.tar.zst");
-    assert!(matches!(app.client.export(&missing), Err(ClientError::Io(_))));
+    assert!(matches!(app.client.export(&missing), Err(ClientError::Export { .. })));
     app.client.set_consent(Consent::Denied).unwrap();
     let place = tempfile::tempdir().unwrap();
     let error = app.client.export(&place.path().join("logs.tar.zst")).unwrap_err();

@@ -22,6 +22,8 @@ fn config(directory: &Path) -> ClientConfig {
         private_id: None,
         copy_id: None,
         log_filter: "info".to_owned(),
+        app_version: None,
+        remote_commands: None,
     }
 }
 
@@ -71,6 +73,34 @@ fn a_client_with_nothing_recorded_sends_nothing_and_shuts_down_twice() {
 }
 
 #[test]
+fn a_debug_upload_has_a_marker_and_commands_need_permission() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new(config(directory.path())).unwrap();
+    client.pause_uploads().unwrap();
+    let request = DebugRequest { note: "x".to_owned(), streams: Vec::new(), window: None, verbose: false };
+    let debug = client.request_debug_upload(request.clone()).unwrap();
+    let log_id = client.log_id().unwrap().unwrap();
+    assert!(debug.marker.starts_with(&format!("BUG-{log_id}-")), "{}", debug.marker);
+    assert_eq!(client.stats().unwrap().store.unwrap().diagnostics.dropped, 0);
+    debug.upload.cancel().unwrap();
+    assert_eq!(debug.upload.join().unwrap().outcome, crate::UploadOutcome::Cancelled);
+    let long = DebugRequest { note: "x".repeat(100_000), ..request };
+    assert!(matches!(client.request_debug_upload(long), Err(TuntrailError::Config { .. })));
+    let command = r#"{"v":1,"id":"a","kind":"socket_stats","seconds":60}"#;
+    assert!(matches!(client.handle_command(command), Err(TuntrailError::Config { .. })));
+    client.shutdown().unwrap();
+
+    let allowing =
+        ClientConfig { remote_commands: Some(crate::RemoteCommands::Allowed), ..config(directory.path()) };
+    let client = Client::new(allowing).unwrap();
+    let outcome = client.handle_command(command).unwrap();
+    assert!(
+        matches!(outcome, CommandOutcome::RecordingSockets { duration } if duration == Duration::from_secs(60))
+    );
+    assert!(matches!(client.handle_command(command), Ok(CommandOutcome::Duplicate)));
+}
+
+#[test]
 fn after_a_shutdown_everything_that_does_something_says_closed() {
     let directory = tempfile::tempdir().unwrap();
     let client = Client::new(config(directory.path())).unwrap();
@@ -96,6 +126,9 @@ fn after_a_shutdown_everything_that_does_something_says_closed() {
         client.clear(),
         client.socket_counter(64).map(drop),
         client.next_upload_task().map(drop),
+        client.log_id().map(drop),
+        client.stats().map(drop),
+        client.set_log_filter("info"),
     ] {
         assert!(matches!(outcome, Err(TuntrailError::Closed { .. })), "{outcome:?}");
     }
@@ -136,6 +169,15 @@ fn errors_keep_their_kind_across_the_boundary() {
     let routes = Routes { local: Vec::new(), routes: Vec::new(), subnet_routes: Vec::new() };
     let error = client.set_network(map, routes).unwrap_err();
     assert!(error.to_string().contains("100.64.0.999"), "{error}");
+}
+
+#[test]
+fn an_export_that_can_not_be_written_names_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new(config(directory.path())).unwrap();
+    let error = client.export("/no/such/folder/export.tar.zst").unwrap_err();
+    assert!(matches!(error, TuntrailError::Storage { .. }), "{error:?}");
+    assert!(error.to_string().contains("/no/such/folder/export.tar.zst"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! WireGuard tunnel to the router; both keep flow records; both upload them when asked; and what arrived is held
 //! against what the tunnels carried. `--tun` swaps the userspace TCP/IP for the kernel's.
 
+mod bug;
 #[cfg(target_os = "linux")]
 mod kernel;
 mod live;
@@ -29,6 +30,7 @@ use tuntrail::{flow::Message, tunnel::TunDevice};
 use tuntrail_logserver::Database;
 
 use self::{
+    bug::BugReport,
     live::{Display, LiveTable},
     node::Node,
     outage::{Attempt, ServerState},
@@ -61,6 +63,9 @@ pub(crate) struct Arguments {
     /// each time.
     #[arg(long)]
     outage: bool,
+    /// Ask for a debug upload of the phone at the end, with this note, and print its marker and where the server has it.
+    #[arg(long, value_name = "NOTE")]
+    bug: Option<String>,
     /// Use real TUN devices and the kernel's TCP/IP in two network namespaces (Linux, root).
     #[arg(long)]
     tun: bool,
@@ -141,11 +146,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     }
     let mut uploads = Vec::new();
     let bytes_on_disk = nodes.iter().map(Node::disk_bytes).sum();
+    let mut marker = None;
     for node in &nodes {
-        uploads.push(node.upload(display)?);
+        let report = match arguments.bug.as_deref().filter(|_| node.name() == Role::Phone.name()) {
+            Some(note) => {
+                let (asked, report) = node.debug_upload(note)?;
+                marker = Some(asked);
+                report
+            }
+            None => node.upload(display)?,
+        };
+        uploads.push(report);
     }
     let results = nodes.map(Node::finish);
     let received = Received::of(server.get())?;
+    let bug = marker.map(|marker| BugReport::find(server.get(), &marker)).transpose()?;
     server.stop();
 
     let written: u64 = results.iter().map(|result| result.written).sum();
@@ -179,6 +194,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         exit_rows: received.exit_rows_of_phone(),
         sessions: received.sessions().to_vec(),
         outage,
+        bug,
         kept_in: keep.map(|keep| keep.display().to_string()),
     };
     let problems = summary.problems();

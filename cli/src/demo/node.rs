@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tuntrail::{
-    client::{Client, ClientConfig, Collections},
+    client::{Client, ClientConfig, Collections, DebugMarker, DebugRequest},
     consent::Consent,
     flow::{LifecycleConfig, Message, session::SessionConfig},
     tunnel::{Config, TunDevice, TunnelOptions},
@@ -33,7 +33,7 @@ pub(super) struct Node {
 pub(super) struct NodeResult {
     /// Bytes of inner packets, both directions.
     pub(super) carried_bytes: u64,
-    /// Records appended to the store.
+    /// Records of traffic appended to the store.
     pub(super) written: u64,
     /// Records dropped and reported.
     pub(super) dropped: u64,
@@ -130,12 +130,20 @@ impl Node {
         Ok(report)
     }
 
+    /// Sends everything under a marker, as an app does for support.
+    pub(super) fn debug_upload(&self, note: &str) -> Result<(DebugMarker, UploadReport), CommandError> {
+        let request = DebugRequest { note: note.to_owned(), ..DebugRequest::default() };
+        let debug = self.client.request_debug_upload(&request, None)?;
+        Ok((debug.marker, debug.upload.wait()))
+    }
+
     pub(super) fn finish(self) -> NodeResult {
         let stats = self.client.shutdown().stats;
         let (tunnel, store) = (stats.tunnel.unwrap_or_default(), stats.store.unwrap_or_default());
         NodeResult {
             carried_bytes: tunnel.carried.tx_bytes + tunnel.carried.rx_bytes,
-            written: store.appended(),
+            // The record of a debug upload tells of no traffic.
+            written: store.appended() - store.diagnostics.appended,
             dropped: store.dropped(),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use tuntrail::flow::{ConnectionCounts, session::AccessSession};
 
-use super::{live::endpoint, outage::Attempt};
+use super::{bug::BugReport, live::endpoint, outage::Attempt};
 use crate::text;
 
 /// One number per traffic class.
@@ -81,6 +81,9 @@ pub(super) struct Summary {
     /// Uploads while the server was in trouble, if it was asked to be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) outage: Vec<Attempt>,
+    /// The debug upload, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bug: Option<BugReport>,
     /// Where the store was kept, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kept_in: Option<String>,
@@ -115,6 +118,9 @@ impl Summary {
             [("virtual", r#virtual), ("subnet", subnet), ("exit", exit), ("physical", physical)]
         {
             check(flows > 0, format!("no {class} flow arrived at the server"));
+        }
+        if let Some(BugReport { found: false, marker, collection, .. }) = &self.bug {
+            problems.push(format!("{marker} is not in {collection}"));
         }
         problems.extend(self.outage.iter().filter_map(|attempt| attempt.problem.clone()));
         problems
@@ -165,6 +171,10 @@ impl fmt::Display for Summary {
             ),
         )?;
         line("records lost", self.records_lost.to_string())?;
+        if let Some(BugReport { marker, collection, log, note, .. }) = &self.bug {
+            line("debug upload", marker.clone())?;
+            line("", format!("{note:?}, in {collection}, log {log}"))?;
+        }
         if let Some(place) = &self.kept_in {
             line("records kept in", place.clone())?;
         }
@@ -234,6 +244,7 @@ mod tests {
             exit_rows: Vec::new(),
             sessions: Vec::new(),
             outage: Vec::new(),
+            bug: None,
             kept_in: None,
         }
     }

@@ -6,60 +6,60 @@ use std::{
     path::Path,
 };
 
-use serde::Deserialize;
 use tuntrail::store::DropCount;
 
 use super::{
     directory::tell_line,
+    manifest::{Manifest, Part, TOP},
     notice::Notice,
     source::{Event, SegmentHead, Sink},
 };
 use crate::CommandError;
 
-/// The layout that is read.
-const VERSION: u32 = 1;
 /// Exports are written with 256 KiB (2^18); more than 8 MiB is nothing that we wrote.
 const WINDOW_LOG_MAX: u32 = 23;
 /// A record has at most 262,144 bytes and its envelope; four times that leaves room for later versions.
 const MAX_LINE: usize = 1 << 20;
-/// The manifest names a handful of streams.
-const MAX_MANIFEST: u64 = 64 * 1024;
 
-#[derive(Deserialize)]
-struct Manifest {
-    version: u32,
+type Archive = tar::Archive<zstd::Decoder<'static, BufReader<File>>>;
+
+fn open(path: &Path) -> std::io::Result<Archive> {
+    let mut decoder = zstd::Decoder::new(File::open(path)?)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    Ok(tar::Archive::new(decoder))
+}
+
+/// What the export at `path` says it is of; nothing, unless it says so at its beginning.
+pub(super) fn manifest(path: &Path) -> Result<Manifest, String> {
+    let mut archive = open(path).map_err(|error| error.to_string())?;
+    let first = archive.entries().map_err(|error| error.to_string())?.next();
+    let first = first.ok_or("is empty")?.map_err(|error| error.to_string())?;
+    match inside(&first.path_bytes()).as_deref().map(Part::of) {
+        Some(Part::Manifest) => Manifest::read(first),
+        _ => Err("does not begin with a manifest".into()),
+    }
+}
+
+/// The name of a file below our directory.
+fn inside(path: &[u8]) -> Option<String> {
+    String::from_utf8_lossy(path).strip_prefix(TOP)?.strip_prefix('/').map(str::to_owned)
 }
 
 /// Tells everything in the export at `path`.
 pub(super) fn read(path: &Path, sink: &mut Sink<'_>) -> Result<(), CommandError> {
-    let mut decoder = zstd::Decoder::new(File::open(path)?)?;
-    decoder.window_log_max(WINDOW_LOG_MAX)?;
-    let mut archive = tar::Archive::new(decoder);
+    let mut archive = open(path)?;
     let (mut is_export, mut is_complete) = (false, false);
     for file in archive.entries()? {
         let mut file = match file {
             Ok(file) => file,
             Err(error) => return cut(path, &error, sink),
         };
-        let name = String::from_utf8_lossy(&file.path_bytes()).into_owned();
-        let place = format!("{}:{name}", path.display());
-        match parts(&name) {
+        let place = format!("{}:{}", path.display(), String::from_utf8_lossy(&file.path_bytes()));
+        let name = inside(&file.path_bytes());
+        match name.as_deref().map_or(Part::Foreign, Part::of) {
             Part::Manifest => {
                 is_export = true;
-                let manifest = match serde_json::from_reader((&mut file).take(MAX_MANIFEST)) {
-                    Ok(manifest) => manifest,
-                    Err(error) => {
-                        sink(Event::Notice(Notice::damage(&place, error)))?;
-                        continue;
-                    }
-                };
-                let Manifest { version } = manifest;
-                if version != VERSION {
-                    let what = format!(
-                        "has version {version} of the layout, this reads {VERSION}; some of it may be missing"
-                    );
-                    sink(Event::Notice(Notice::damage(&place, what)))?;
-                }
+                Manifest::check(&Manifest::read(&mut file), &place, sink)?;
             }
             Part::Entries { stream, segment } => {
                 is_export = true;
@@ -77,7 +77,9 @@ pub(super) fn read(path: &Path, sink: &mut Sink<'_>) -> Result<(), CommandError>
                 }
             }
             Part::Summary => is_complete = true,
-            Part::Ours => {}
+            Part::Log(name) => sink(Event::Log { name, content: &mut file })?,
+            // Other tools write directories of their own accord.
+            Part::Foreign if file.header().entry_type().is_dir() => {}
             Part::Foreign => {
                 sink(Event::Notice(Notice::remark(&place, "is no part of an export; left out")))?;
             }
@@ -96,34 +98,8 @@ fn cut(path: &Path, error: &std::io::Error, sink: &mut Sink<'_>) -> Result<(), C
     sink(Event::Notice(Notice::damage(path.display(), format!("is damaged or cut from here on: {error}"))))
 }
 
-enum Part<'a> {
-    Manifest,
-    Entries {
-        stream: &'a str,
-        segment: &'a str,
-    },
-    Summary,
-    /// Diagnostics.
-    Ours,
-    Foreign,
-}
-
-fn parts(name: &str) -> Part<'_> {
-    let Some(inside) = name.strip_prefix("tuntrail/") else { return Part::Foreign };
-    match inside.split_once('/') {
-        None if inside == "manifest.json" => Part::Manifest,
-        None if inside == "summary.json" => Part::Summary,
-        Some(("diagnostics", _)) => Part::Ours,
-        Some((stream, file)) => match file.strip_suffix(".jsonl") {
-            Some(segment) if !segment.contains('/') => Part::Entries { stream, segment },
-            _ => Part::Foreign,
-        },
-        None => Part::Foreign,
-    }
-}
-
 /// Tells the entries of a file. The inner error is that of the file.
-fn lines(
+pub(super) fn lines(
     stream: &str,
     place: &str,
     file: impl Read,

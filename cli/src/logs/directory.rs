@@ -1,18 +1,28 @@
 //! A store's directory as a source.
 
-use std::path::Path;
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
 
 use tuntrail::{
     client::segment_entries,
+    diagnostics::Diagnostics,
     store::{FoundSegments, ReadError, SegmentContent, SegmentFile, SegmentState, find_segments},
+    upload::PrivateId,
 };
 
 use super::{
     entry::Entry,
+    manifest::{Manifest, StreamNames},
     notice::Notice,
     source::{Event, SegmentHead, Sink},
 };
 use crate::CommandError;
+
+/// More than the 64 digits of a log ID.
+const MAX_ID_FILE: u64 = 256;
 
 /// Tells everything below `path`.
 pub(super) fn read(path: &Path, sink: &mut Sink<'_>) -> Result<(), CommandError> {
@@ -20,6 +30,51 @@ pub(super) fn read(path: &Path, sink: &mut Sink<'_>) -> Result<(), CommandError>
     tell_problems(path, &found, sink)?;
     for file in &found.segments {
         read_file(file, 0, sink)?;
+    }
+    tell_logs(&path.join("diagnostics"), sink)
+}
+
+/// What a store says it is of. What the server calls its streams is only in the app's configuration.
+pub(super) fn manifest(path: &Path) -> Result<Manifest, CommandError> {
+    let mut names: Vec<_> = list(path)?.segments.into_iter().map(|file| file.stream).collect();
+    names.dedup();
+    let streams = names.into_iter().map(|name| StreamNames { name, collection: None }).collect();
+    Ok(Manifest { log_id: log_id(path), streams, ..Manifest::default() })
+}
+
+/// The public name of the log, if the app keeps the private one there. That is a secret and stays where it is.
+fn log_id(directory: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(directory.join("log-id")).ok()?.take(MAX_ID_FILE).read_to_string(&mut text).ok()?;
+    text.trim().parse::<PrivateId>().ok().map(|id| id.public().to_string())
+}
+
+/// Tells the SDK's own log, of each of its writers.
+fn tell_logs(directory: &Path, sink: &mut Sink<'_>) -> Result<(), CommandError> {
+    let writers = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut writers: Vec<_> = writers
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    writers.sort();
+    for writer in writers {
+        let files = match Diagnostics::files(&writer) {
+            Ok(files) => files,
+            Err(error) => {
+                let what = format!("can't be listed: {error}");
+                sink(Event::Notice(Notice::damage(writer.display(), what)))?;
+                continue;
+            }
+        };
+        for path in files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match File::open(&path) {
+                Ok(mut content) => sink(Event::Log { name: &name, content: &mut content })?,
+                // Rotated away meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => sink(Event::Notice(Notice::damage(path.display(), error)))?,
+            }
+        }
     }
     Ok(())
 }

@@ -12,6 +12,9 @@ use tuntrail::{
     store::{DropReport, drop_reports},
 };
 
+/// Digits of a log's ID. What is longer is none, and not worth keeping.
+const LOG_ID: usize = 64;
+
 /// An entry.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -109,7 +112,11 @@ impl Entry {
         let members: Members<'_> = serde_json::from_str(line)?;
         let Members { logtail, tuntrail, session, lost_sessions, event, start, s } = members;
         let body = if let Some(report) = tuntrail {
-            Body::Drops(drop_reports(report.get().as_bytes()))
+            match drop_reports(report.get().as_bytes()) {
+                // Nothing that this version knows; shown as it is.
+                reports if reports.is_empty() => Body::Other,
+                reports => Body::Drops(reports),
+            }
         } else if session.is_some() {
             serde_json::from_str(line).map_or(Body::Other, Body::Session)
         } else if lost_sessions.is_some() {
@@ -125,7 +132,7 @@ impl Entry {
         };
         Ok(Self {
             stream: stream.to_owned(),
-            log: logtail.id,
+            log: logtail.id.chars().take(LOG_ID).collect(),
             proc_id: logtail.proc_id,
             proc_seq: logtail.proc_seq,
             client_time: logtail.client_time.and_then(|time| time.parse().ok()),
@@ -147,7 +154,7 @@ mod tests {
             Body::Session(_) => "session",
             Body::Sockets(_) => "sockets",
             Body::Drops(drops) if drops.len() == 1 => "drops",
-            Body::Drops(_) => "no drops",
+            Body::Drops(_) => "more drops",
             Body::LostSessions(_) => "lost",
             Body::Other => "other",
         };
@@ -166,6 +173,7 @@ mod tests {
                 r#"{"logtail":{"proc_id":7,"proc_seq":3},"tuntrail":{"drops":[{"reason":"rotation","records":2,"bytes":3}]}}"#,
                 "drops",
             ),
+            (r#"{"tuntrail":{"drops":[{"reason":"of a later version","records":2,"bytes":3}]}}"#, "other"),
             (r#"{"droppedSessions":3}"#, "lost"),
             (r#"{"text":"hello"}"#, "other"),
             (r#"{"start":"not a time"}"#, "other"),

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use jiff::{Span, Timestamp};
 
-use super::row::{Endpoint, Row};
+use super::row::{Endpoint, Row, protocol_name};
 
 /// The options that choose rows. A row must match all that are given.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -46,8 +46,7 @@ impl Filter {
         let wanted = |text: &Option<String>, has: &dyn Fn(&str) -> bool| text.as_deref().is_none_or(has);
         let end = |test: &dyn Fn(Endpoint) -> bool| [row.src, row.dst].into_iter().flatten().any(test);
         wanted(&self.stream, &|name| row.stream == name)
-            && self.since.is_none_or(|since| row.end.or(row.time).is_some_and(|end| end >= since))
-            && self.until.is_none_or(|until| row.time.is_some_and(|time| time < until))
+            && self.includes_time(row)
             && wanted(&self.class, &|class| row.class == class)
             && wanted(&self.node, &|node| is_node(&row.node, node) || is_node(&row.peer, node))
             && self.address.is_none_or(|prefix| end(&|end| prefix.contains(&end.ip)))
@@ -55,6 +54,32 @@ impl Filter {
             && self.protocol.is_none_or(|protocol| row.protocol == Some(protocol))
             && wanted(&self.flow, &|id| !row.id.is_empty() && row.id.starts_with(&id.to_ascii_lowercase()))
             && wanted(&self.reason, &|reason| row.reason == reason)
+    }
+
+    /// Whether a row is of the time that is wanted.
+    pub(crate) fn includes_time(&self, row: &Row) -> bool {
+        self.since.is_none_or(|since| row.end.or(row.time).is_some_and(|end| end >= since))
+            && self.until.is_none_or(|until| row.time.is_some_and(|time| time < until))
+    }
+
+    /// What is chosen, for people; empty if everything is.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let Self { stream, since, until, class, node, address, port, protocol, flow, reason } = self;
+        let option = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
+        let time = |time: &Option<Timestamp>| time.map(|time| format!("{time:.0}"));
+        let options = [
+            option("since", time(since)),
+            option("until", time(until)),
+            option("stream", stream.clone()),
+            option("class", class.clone()),
+            option("node", node.clone()),
+            option("address", address.map(|prefix| prefix.to_string())),
+            option("port", port.map(|port| port.to_string())),
+            option("protocol", protocol.map(protocol_name)),
+            option("flow", flow.clone()),
+            option("reason", reason.clone()),
+        ];
+        options.into_iter().flatten().collect()
     }
 }
 

@@ -12,8 +12,11 @@ use super::entry::{Body, Entry};
 /// Numbers from the first to the second, both included.
 pub(crate) type Range = (u64, u64);
 
-/// Ranges of one process are kept apart up to this many: a stream in which more pieces are missing is beyond listing.
+/// Ranges that are kept apart, of all processes together: a log in which more pieces are missing is beyond listing. Some 50
+/// bytes each.
 const MAX_RANGES: usize = 100_000;
+/// Processes that are told apart: thousands of restarts. A log with more of them was made up.
+const MAX_PROCESSES: usize = 10_000;
 
 /// A set of numbers, as ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,10 +38,14 @@ impl Numbers {
             to = to.max(end);
             self.0.remove(&start);
         }
-        if self.0.len() < MAX_RANGES {
-            self.0.insert(from, to);
-        }
+        self.0.insert(from, to);
         is_new
+    }
+
+    /// Whether a range can be added without one more to keep.
+    fn touches(&self, (from, to): Range) -> bool {
+        let before = self.0.range(..=to.saturating_add(1)).next_back();
+        before.is_some_and(|(_, end)| end.saturating_add(1) >= from)
     }
 
     fn first(&self) -> Option<u64> {
@@ -84,6 +91,10 @@ pub(crate) struct Gaps {
     unnumbered: BTreeMap<(String, String), u64>,
     /// Entries without process or number.
     anonymous: u64,
+    /// Ranges of all processes.
+    ranges: usize,
+    /// Numbers and ranges that found no room.
+    beyond: u64,
     reports: Vec<(String, DropReport)>,
     reports_left_out: u64,
 }
@@ -104,30 +115,26 @@ pub(crate) struct Account {
 }
 
 impl Gaps {
-    /// Enters an entry.
-    pub(crate) fn add(&mut self, entry: &Entry) {
+    /// Enters an entry; false if it was entered before.
+    pub(crate) fn add(&mut self, entry: &Entry) -> bool {
         let key = |proc_id| (entry.stream.clone(), entry.log.clone(), proc_id);
+        let mut is_new = true;
         match (entry.proc_id, entry.proc_seq) {
-            (Some(proc_id), Some(seq)) => {
-                let process = self.processes.entry(key(proc_id)).or_default();
-                process.entries += 1;
-                if !process.seen.add((seq, seq)) {
-                    process.repeated += 1;
-                }
-            }
+            (Some(proc_id), Some(seq)) => is_new = self.enter(key(proc_id), (seq, seq), false),
             _ => self.anonymous += 1,
         }
-        let Body::Drops(reports) = &entry.body else { return };
-        for report in reports {
+        let Body::Drops(reports) = &entry.body else { return is_new };
+        for report in reports.iter().filter(|_| is_new) {
             match report.range {
                 Some(range) if range.from <= range.to => {
-                    let process = self.processes.entry(key(range.proc_id.get())).or_default();
-                    process.reported.add((range.from.get(), range.to.get()));
+                    self.enter(key(range.proc_id.get()), (range.from.get(), range.to.get()), true);
                 }
                 _ => {
                     let log = (entry.stream.clone(), entry.log.clone());
-                    let count = self.unnumbered.entry(log).or_default();
-                    *count = count.saturating_add(report.count.records);
+                    if self.unnumbered.len() < MAX_PROCESSES || self.unnumbered.contains_key(&log) {
+                        let count = self.unnumbered.entry(log).or_default();
+                        *count = count.saturating_add(report.count.records);
+                    }
                 }
             }
             if self.reports.len() < MAX_REPORTS {
@@ -136,6 +143,30 @@ impl Gaps {
                 self.reports_left_out += 1;
             }
         }
+        is_new
+    }
+
+    /// Enters numbers that were seen or reported; false if the first of them was there already.
+    fn enter(&mut self, key: ProcessKey, range: Range, is_report: bool) -> bool {
+        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&key) {
+            self.beyond += 1;
+            return true;
+        }
+        let process = self.processes.entry(key).or_default();
+        let numbers = if is_report { &mut process.reported } else { &mut process.seen };
+        let mut is_new = true;
+        if self.ranges < MAX_RANGES || numbers.touches(range) {
+            let before = numbers.0.len();
+            is_new = numbers.add(range);
+            self.ranges = (self.ranges + numbers.0.len()).saturating_sub(before);
+        } else {
+            self.beyond += 1;
+        }
+        if !is_report {
+            process.entries += 1;
+            process.repeated += u64::from(!is_new);
+        }
+        is_new
     }
 
     /// The drop reports, each with its stream; and how many more there were.
@@ -148,6 +179,11 @@ impl Gaps {
         self.anonymous
     }
 
+    /// Numbers and ranges that were too many to be accounted for: what is said to be missing may be among them.
+    pub(crate) fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
     /// What is missing. `from_one` if everything that was ever recorded should be there.
     pub(crate) fn accounts(&self, from_one: bool) -> Vec<Account> {
         let account = |(key, process): (&ProcessKey, &Process)| {
@@ -155,22 +191,11 @@ impl Gaps {
             let none = Numbers::default();
             let all = process.seen.missing(from, &none);
             let unexplained = process.seen.missing(from, &process.reported);
-            let mut open = Numbers::default();
-            for &range in &unexplained {
-                open.add(range);
-            }
-            // What is missing, without what stays unexplained.
-            let explained = all.iter().flat_map(|&(start, end)| {
-                let mut inside = open.clone();
-                inside.0.retain(|&from, to| from <= end && *to >= start);
-                inside.add((end.saturating_add(1), end.saturating_add(1)));
-                inside.missing(start, &none)
-            });
             Account {
                 process: key.clone(),
                 entries: process.entries,
                 repeated: process.repeated,
-                explained: explained.collect(),
+                explained: without(&all, &unexplained),
                 unexplained,
             }
         };
@@ -182,18 +207,39 @@ impl Gaps {
         let mut missing: BTreeMap<(String, String), u64> = BTreeMap::new();
         for account in self.accounts(from_one) {
             let (stream, log, _) = account.process;
-            *missing.entry((stream, log)).or_default() += count(&account.unexplained);
+            let sum = missing.entry((stream, log)).or_default();
+            *sum = sum.saturating_add(count(&account.unexplained));
         }
-        let without = |(log, missing): (&(String, String), &u64)| {
+        let unreported = |(log, missing): (&(String, String), &u64)| {
             missing.saturating_sub(self.unnumbered.get(log).copied().unwrap_or_default())
         };
-        missing.iter().map(without).sum()
+        missing.iter().map(unreported).fold(0, u64::saturating_add)
     }
+}
+
+/// What is in `all` and not in `some`; both are sorted, and each of `some` lies within one of `all`.
+fn without(all: &[Range], some: &[Range]) -> Vec<Range> {
+    let mut rest = Vec::new();
+    let mut some = some.iter().peekable();
+    for &(from, to) in all {
+        let mut next = from;
+        while let Some(&&(start, end)) = some.peek().filter(|(start, _)| *start <= to) {
+            if start > next {
+                rest.push((next, start - 1));
+            }
+            next = end.saturating_add(1);
+            some.next();
+        }
+        if next <= to {
+            rest.push((next, to));
+        }
+    }
+    rest
 }
 
 /// How many numbers ranges have.
 pub(crate) fn count(ranges: &[Range]) -> u64 {
-    ranges.iter().map(|(from, to)| to - from + 1).sum()
+    ranges.iter().fold(0, |sum, (from, to)| (to - from).saturating_add(1).saturating_add(sum))
 }
 
 #[cfg(test)]
@@ -253,6 +299,37 @@ mod tests {
         let gaps = gaps(&[entry(1), entry(5), report(1, r#"{"reason":"queue_full","records":2,"bytes":1}"#)]);
         assert_eq!(of_seven(&gaps, true).unexplained, [(2, 4)]);
         assert_eq!(gaps.unexplained(true), 1);
+    }
+
+    #[test]
+    fn a_report_in_the_middle_explains_the_middle() {
+        let drop = r#"{"reason":"rotation","records":3,"bytes":1,"proc_id":7,"from_seq":4,"to_seq":5}"#;
+        let gaps = gaps(&[entry(1), entry(9), report(1, drop), entry(12)]);
+        let account = of_seven(&gaps, true);
+        assert_eq!((account.explained, account.unexplained), (vec![(4, 5)], vec![(2, 3), (6, 8), (10, 11)]));
+    }
+
+    #[test]
+    fn a_repeated_entry_is_told_and_its_report_is_entered_once() {
+        let line = report(1, r#"{"reason":"queue_full","records":2,"bytes":1}"#);
+        let mut gaps = gaps(std::slice::from_ref(&line));
+        assert!(!gaps.add(&Entry::parse("netlog", &line).unwrap()));
+        assert_eq!(gaps.reports().0.len(), 1);
+        assert!(gaps.add(&Entry::parse("flowlog", &line).unwrap()), "another stream has its own numbers");
+    }
+
+    #[test]
+    fn made_up_numbers_and_processes_are_bounded_and_counted() {
+        let mut gaps = Gaps::default();
+        for number in 0..250_000_u64 {
+            let (process, seq) = (number % 20_000, number * 2);
+            let line = format!("{{\"logtail\":{{\"proc_id\":{process},\"proc_seq\":{seq}}}}}");
+            assert!(gaps.add(&Entry::parse("netlog", &line).unwrap()));
+        }
+        assert!(gaps.ranges <= MAX_RANGES && gaps.processes.len() <= MAX_PROCESSES);
+        let kept: usize = gaps.processes.values().map(|process| process.seen.0.len()).sum();
+        assert_eq!((kept, gaps.ranges as u64 + gaps.beyond()), (gaps.ranges, 250_000));
+        assert!(gaps.unexplained(true) > 0);
     }
 
     #[test]

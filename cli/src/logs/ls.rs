@@ -82,6 +82,7 @@ fn list(source: &Source) -> Result<String, CommandError> {
     source.read(None, &mut |event| {
         match event {
             Event::Notice(notice) => notice.tell(),
+            Event::Log { .. } => {}
             Event::Segment(head) => {
                 let count = dropped.entry((head.stream.clone(), head.writer.clone())).or_insert(0_u64);
                 *count = head.dropped.records.max(*count);

@@ -12,15 +12,17 @@ mod filter;
 mod follow;
 mod gaps;
 mod ls;
+mod manifest;
 mod notice;
 mod output;
-
+mod report;
 mod row;
 mod server;
 mod show;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unpacked;
 mod verify;
 
 use std::process::ExitCode;
@@ -45,8 +47,10 @@ enum Command {
     Show(Box<show::Arguments>),
     /// Check every record and every number. Exit status 1 if anything is damaged, or missing without a report.
     Verify(verify::Arguments),
-    /// Write a store into one file that can be mailed, as the app's export does.
+    /// Write everything into one file that can be mailed, as the app's export does, or into a directory.
     Export(export::Arguments),
+    /// Write one HTML page: traffic over time, top talkers, flow durations, socket statistics, gaps and drops.
+    Report(Box<report::Arguments>),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
@@ -55,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Show(arguments) => show::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Export(arguments) => export::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Report(arguments) => report::run(arguments).map(|()| ExitCode::SUCCESS),
     };
     match done {
         // Whoever read our output has seen enough, as `head` does.

@@ -32,21 +32,28 @@ pub(crate) struct Output<W> {
     format: Format,
     /// The kind whose header was written last.
     kind: Option<Kind>,
+    has_rows: bool,
 }
 
 impl<W: Write> Output<W> {
     pub(crate) fn new(out: W, format: Format) -> Self {
-        Self { out, format, kind: None }
+        Self { out, format, kind: None, has_rows: false }
     }
 
     /// Writes those of an entry's rows that are wanted.
     pub(crate) fn write(&mut self, entry: &Entry, rows: &[Row]) -> std::io::Result<()> {
+        self.has_rows |= !rows.is_empty();
         match self.format {
             Format::Jsonl if rows.is_empty() => Ok(()),
             Format::Jsonl => writeln!(self.out, "{}", entry.line),
             Format::Csv => rows.iter().try_for_each(|row| self.csv(row)),
             Format::Table => rows.iter().try_for_each(|row| self.table(row)),
         }
+    }
+
+    /// Whether nothing was written.
+    pub(crate) const fn is_empty(&self) -> bool {
+        !self.has_rows
     }
 
     /// Writes what is buffered.
@@ -223,7 +230,7 @@ fn quote(field: &str) -> Cow<'_, str> {
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     let acts = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if text.contains(acts) { Cow::Owned(text.replace(acts, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }

@@ -135,11 +135,22 @@ pub(crate) fn label_name(number: u16) -> String {
     known.map_or_else(|| format!("Label({number})"), |label| label.to_string())
 }
 
-/// The rows of an entry; at least one.
+/// Bytes of a name in a row: DNS allows 253. An entry makes thousands of rows with the same names, which must not take memory
+/// for as many copies of a name without end.
+const MAX_NAME: usize = 300;
+
+fn name(text: &str) -> String {
+    match text.get(..text.floor_char_boundary(MAX_NAME)).filter(|start| start.len() < text.len()) {
+        Some(start) => format!("{start}…"),
+        None => text.to_owned(),
+    }
+}
+
+/// The rows of an entry. A name that is absurdly long is cut in them.
 pub(crate) fn rows(entry: &Entry) -> Vec<Row> {
     let base = |kind| Row {
         kind,
-        stream: entry.stream.clone(),
+        stream: name(&entry.stream),
         proc_id: entry.proc_id,
         proc_seq: entry.proc_seq,
         time: entry.client_time,
@@ -179,7 +190,7 @@ fn window(message: &Message, base: &Row) -> Vec<Row> {
     let base = Row {
         time: Some(message.start),
         end: Some(message.end),
-        node: (message.node_id.clone(), own.to_owned()),
+        node: (name(&message.node_id), name(own)),
         ..base.clone()
     };
     let mut rows = Vec::new();
@@ -194,7 +205,7 @@ fn window(message: &Message, base: &Row) -> Vec<Row> {
                 protocol: Some(connection.protocol.0).filter(|&number| number != 0),
                 src: connection.src.map(Endpoint::from),
                 dst: connection.dst.map(Endpoint::from),
-                peer: peer.map(|node| (node.node_id.clone(), node.name.clone())).unwrap_or_default(),
+                peer: peer.map(|node| (name(&node.node_id), name(&node.name))).unwrap_or_default(),
                 counts: connection.counts,
                 ..base.clone()
             });
@@ -301,6 +312,20 @@ mod tests {
         assert_eq!((rows[1].class, rows[1].peer.0.as_str()), ("physical", "n2"));
         assert_eq!(rows[1].src.unwrap().to_string(), "100.64.0.2");
         assert_eq!(rows[0].dst.unwrap().to_string(), "100.64.0.2:22");
+    }
+
+    #[test]
+    fn an_endless_name_is_not_copied_into_every_row() {
+        let long = "ü".repeat(200_000);
+        let rows = of(&format!(
+            r#"{{"nodeId":"{long}","start":"2026-01-02T03:04:05Z","end":"2026-01-02T03:04:10Z",
+            "srcNode":{{"name":"{long}"}},"dstNodes":[{{"nodeId":"{long}","name":"{long}","addresses":["100.64.0.2"]}}],
+            "virtualTraffic":[{{"dst":"100.64.0.2:22"}},{{"dst":"100.64.0.2:23"}}]}}"#
+        ));
+        let names = [&rows[1].node.0, &rows[1].node.1, &rows[1].peer.0, &rows[1].peer.1];
+        for name in names {
+            assert!(name.len() <= MAX_NAME + 3 && name.ends_with("ü…"), "{}", name.len());
+        }
     }
 
     #[test]

@@ -3,18 +3,25 @@
 //! Answers come as lines and are read as they arrive, one in memory at a time. A server is not trusted to be reasonable: each
 //! line, each answer and the number of pages have a limit, beyond which reading stops and says so.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use reqwest::{Client, Response, Url, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt;
 use serde::Deserialize;
+use tokio::runtime::Runtime;
 use tuntrail::store::DropCount;
 
 use super::{
     directory::tell_line,
     notice::Notice,
+    output::plain,
     source::{Event, SegmentHead, Sink},
 };
 use crate::CommandError;
@@ -25,6 +32,10 @@ const MAX_ANSWER: u64 = 128 << 20;
 const MAX_LIST: usize = 16 << 20;
 /// As in an export: four times the largest record.
 const MAX_LINE: usize = 1 << 20;
+/// Names of collections become parts of every entry, and of file names in an export.
+const MAX_NAME: usize = 200;
+/// Entries of one moment that are remembered, so that the next page does not tell them again. 16 bytes each.
+const MAX_OF_A_MOMENT: usize = 100_000;
 /// Each page makes progress; this is for a server that makes it in single nanoseconds.
 const MAX_PAGES: usize = 10_000;
 /// A server that sends nothing for so long is not going to.
@@ -79,22 +90,16 @@ pub(super) fn read(
     since: Option<Timestamp>,
     sink: &mut Sink<'_>,
 ) -> Result<(), CommandError> {
-    let base = arguments.server.clone().ok_or("name a directory, an export or --server URL")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (runtime, server) = Server::open(arguments)?;
     runtime.block_on(async {
-        let server = Server { client: client(&base)?, base };
         let known = server.collections().await?;
-        let mut names: Vec<_> = arguments.collection.clone();
-        if names.is_empty() {
-            names.extend(known.keys().cloned());
-        }
-        for name in names {
-            let Some(collection) = known.get(&name) else {
-                let have: Vec<_> = known.keys().map(String::as_str).collect();
-                return Err(
-                    format!("the server has no collection {name:?}; it has: {}", have.join(", ")).into()
-                );
-            };
+        for name in wanted(arguments, &known)? {
+            let Some(collection) = known.get(&name) else { continue };
+            if name.len() > MAX_NAME {
+                let what = format!("a collection's name of more than {MAX_NAME} bytes; it is left out");
+                sink(Event::Notice(Notice::damage(arguments.url(), what)))?;
+                continue;
+            }
             for (instance, about) in &collection.instances {
                 if !arguments.instance.is_empty() && !arguments.instance.contains(instance) {
                     continue;
@@ -113,6 +118,30 @@ pub(super) fn read(
         }
         Ok(())
     })
+}
+
+/// The collections that `arguments` name, all by default.
+pub(super) fn collections(arguments: &ServerArguments) -> Result<Vec<String>, CommandError> {
+    let (runtime, server) = Server::open(arguments)?;
+    let known = runtime.block_on(server.collections())?;
+    wanted(arguments, &known)
+}
+
+fn wanted(
+    arguments: &ServerArguments,
+    known: &BTreeMap<String, Collection>,
+) -> Result<Vec<String>, CommandError> {
+    if arguments.collection.is_empty() {
+        return Ok(known.keys().cloned().collect());
+    }
+    match arguments.collection.iter().find(|name| !known.contains_key(*name)) {
+        None => Ok(arguments.collection.clone()),
+        Some(name) => {
+            // A terminal's height of them tells enough.
+            let have: Vec<_> = known.keys().take(20).map(String::as_str).collect();
+            Err(format!("the server has no collection {name:?}; it has: {}", plain(&have.join(", "))).into())
+        }
+    }
 }
 
 fn client(base: &Url) -> Result<Client, CommandError> {
@@ -138,6 +167,12 @@ struct Server {
 }
 
 impl Server {
+    fn open(arguments: &ServerArguments) -> Result<(Runtime, Self), CommandError> {
+        let base = arguments.server.clone().ok_or("name a directory, an export or --server URL")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok((runtime, Self { client: client(&base)?, base }))
+    }
+
     fn url(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, CommandError> {
         let mut url = self.base.clone();
         url.path_segments_mut().map_err(|()| "this address can't have a path")?.pop_if_empty().extend(path);
@@ -214,10 +249,14 @@ struct Page {
     /// The latest time so far.
     latest: Option<Timestamp>,
     /// The lines of that time.
-    at_latest: Vec<String>,
+    at_latest: HashSet<Fingerprint>,
     /// The lines of `start` that were told with the page before.
-    told: Vec<String>,
+    told: HashSet<Fingerprint>,
+    keys: [RandomState; 2],
 }
+
+/// What a line is recognised by: so many bits that no two lines share it, made with keys that no server can guess.
+type Fingerprint = [u64; 2];
 
 impl Page {
     /// Tells what an answer holds. The inner error says why the rest of it is refused.
@@ -268,17 +307,17 @@ impl Page {
         if line.is_empty() {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(line);
-        if self.told.iter().any(|told| *told == text) {
+        let fingerprint = self.keys.each_ref().map(|key| key.hash_one(line));
+        if self.told.contains(&fingerprint) {
             return Ok(());
         }
-        if let Some(time) = time(&text) {
+        if let Some(time) = time(line) {
             if self.latest.is_none_or(|latest| time > latest) {
                 self.latest = Some(time);
                 self.at_latest.clear();
             }
-            if self.latest == Some(time) {
-                self.at_latest.push(text.into_owned());
+            if self.latest == Some(time) && self.at_latest.len() < MAX_OF_A_MOMENT {
+                self.at_latest.insert(fingerprint);
             }
         }
         tell_line(collection, line, &place, sink)
@@ -286,7 +325,8 @@ impl Page {
 
     /// Goes on behind what was told; false if that would not get further.
     fn turn(&mut self) -> bool {
-        if self.latest.is_none() || self.latest == self.start {
+        let is_full = self.at_latest.len() >= MAX_OF_A_MOMENT;
+        if self.latest.is_none() || self.latest == self.start || is_full {
             return false;
         }
         self.start = self.latest;
@@ -297,7 +337,7 @@ impl Page {
 }
 
 /// The time by which a server orders entries.
-fn time(line: &str) -> Option<Timestamp> {
+fn time(line: &[u8]) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Times {
         logtail: Inner,
@@ -307,6 +347,6 @@ fn time(line: &str) -> Option<Timestamp> {
         client_time: Option<String>,
         server_time: Option<String>,
     }
-    let Times { logtail } = serde_json::from_str(line).ok()?;
+    let Times { logtail } = serde_json::from_slice(line).ok()?;
     logtail.client_time.or(logtail.server_time)?.parse().ok()
 }

@@ -6,6 +6,7 @@ use super::{
     Source,
     filter::Filter,
     follow,
+    notice::Notice,
     output::{Format, Output},
     row::rows,
     source::{Event, SourceArguments},
@@ -34,7 +35,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
             Source::Directory(path) => {
                 follow::run(path, &arguments.filter, Output::new(out, arguments.format))
             }
-            _ => Err("--follow needs a directory with records: an export does not change".into()),
+            _ => Err("--follow needs a directory that an app writes to: an export does not change".into()),
         };
     }
     show(&source, &arguments.filter, &mut Output::new(out, arguments.format))
@@ -47,7 +48,12 @@ pub(super) fn show<W: Write>(
     output: &mut Output<W>,
 ) -> Result<(), CommandError> {
     source.read(filter.since, &mut |event| take(event, filter, output))?;
-    Ok(output.flush()?)
+    output.flush()?;
+    let chosen = filter.describe();
+    if output.is_empty() && !chosen.is_empty() {
+        Notice::remark(source.name(), format!("nothing matches {}", chosen.join(", "))).tell();
+    }
+    Ok(())
 }
 
 /// Writes one thing that a source tells, if it is wanted.
@@ -57,7 +63,7 @@ pub(super) fn take<W: Write>(
     output: &mut Output<W>,
 ) -> Result<(), CommandError> {
     match event {
-        Event::Segment(_) => {}
+        Event::Segment(_) | Event::Log { .. } => {}
         Event::Notice(notice) => notice.tell(),
         Event::Entry(entry) => {
             let mut rows = rows(&entry);

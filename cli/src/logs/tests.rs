@@ -85,19 +85,19 @@ fn shown(source: &Source, filter: &Filter, format: Format) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn all(source: &Source) -> String {
+pub(super) fn all(source: &Source) -> String {
     shown(source, &Filter::default(), Format::Jsonl)
 }
 
 /// What is shown, and what is told as damage.
-fn entries_and_damage(source: &Source) -> (usize, Vec<String>) {
+pub(super) fn entries_and_damage(source: &Source) -> (usize, Vec<String>) {
     let (mut entries, mut damage) = (0, Vec::new());
     source
         .read(None, &mut |event| {
             match event {
                 Event::Entry(_) => entries += 1,
                 Event::Notice(notice) if notice.is_damage => damage.push(notice.to_string()),
-                Event::Segment(_) | Event::Notice(_) => {}
+                Event::Segment(_) | Event::Log { .. } | Event::Notice(_) => {}
             }
             Ok(())
         })
@@ -105,7 +105,7 @@ fn entries_and_damage(source: &Source) -> (usize, Vec<String>) {
     (entries, damage)
 }
 
-fn many(count: u64) -> Vec<String> {
+pub(super) fn many(count: u64) -> Vec<String> {
     (0..count).map(window).collect()
 }
 
@@ -199,13 +199,13 @@ fn an_export_has_the_same_entries_and_damage_to_it_leaves_what_stands_before() {
     let bed = store_with(&many(80));
     let store = Source::Directory(bed.path().to_owned());
     let out = bed.path().join("out.tar.zst");
-    let report = export(bed.path(), &out, Timestamp::UNIX_EPOCH).unwrap();
+    let report = export(&store, &out, Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!((report.records, report.unreadable), (80, 0));
     let source = Source::open(&SourceArguments { path: Some(out.clone()), ..Default::default() }).unwrap();
     assert!(matches!(source, Source::Archive(_)));
     assert_eq!(all(&source), all(&store));
     assert!(check(&source).unwrap().is_good());
-    assert!(export(bed.path(), &out, Timestamp::UNIX_EPOCH).is_err(), "an export is never overwritten");
+    assert!(export(&store, &out, Timestamp::UNIX_EPOCH).is_err(), "an export is never overwritten");
 
     let good = fs::read(&out).unwrap();
     fs::write(&out, &good[..good.len() * 2 / 3]).unwrap();
@@ -291,7 +291,7 @@ impl Write for Lines {
 }
 
 /// Stores entries at a server through its protocol.
-fn post(server: &Server, collection: &str, entries: &str) {
+pub(super) fn post(server: &Server, collection: &str, entries: &str) {
     let address = server.base_url();
     let address = address.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -307,7 +307,7 @@ fn post(server: &Server, collection: &str, entries: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-fn numbered(seq: u64) -> String {
+pub(super) fn numbered(seq: u64) -> String {
     window(seq % 50).replacen(r#""},"#, &format!(r#"","proc_id":7,"proc_seq":{seq}}},"#), 1)
 }
 

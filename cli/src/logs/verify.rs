@@ -52,6 +52,7 @@ pub(super) fn check(source: &Source) -> Result<Found, CommandError> {
     source.read(None, &mut |event| {
         match event {
             Event::Segment(_) => found.segments += 1,
+            Event::Log { .. } => {}
             Event::Entry(entry) => {
                 found.entries += 1;
                 found.gaps.add(&entry);
@@ -72,7 +73,7 @@ pub(super) fn check(source: &Source) -> Result<Found, CommandError> {
 impl Found {
     /// Whether nothing is damaged, and nothing missing without a report.
     pub(super) fn is_good(&self) -> bool {
-        self.damage.is_empty() && self.gaps.unexplained(self.from_one) == 0
+        self.damage.is_empty() && self.gaps.unexplained(self.from_one) == 0 && self.gaps.beyond() == 0
     }
 
     /// The result, for people.
@@ -114,6 +115,13 @@ impl Found {
         if self.gaps.anonymous() > 0 {
             lines
                 .push(format!("{} entries have no number and can't be accounted for", self.gaps.anonymous()));
+        }
+        if self.gaps.beyond() > 0 {
+            lines.push(format!(
+                "{} numbers are in too many pieces, or of too many processes, to be accounted for: fewer may be missing than is \
+                 said here",
+                self.gaps.beyond()
+            ));
         }
         let unexplained = self.gaps.unexplained(self.from_one);
         lines.push(format!(

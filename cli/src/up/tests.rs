@@ -278,9 +278,12 @@ fn connect(left: &Namespace, right: &Namespace) {
         .unwrap();
 }
 
-fn interfaces() -> String {
+/// The names of the links, the rules and the routes; not whether the cable has its carrier yet.
+fn interfaces() -> (Vec<String>, String, String) {
     let ip = |arguments: &[&str]| Ip::SYSTEM.run(arguments).unwrap();
-    ip(&["-o", "link", "show"]) + &ip(&["-4", "rule", "show"]) + &ip(&["-4", "route", "show"])
+    let links = ip(&["-o", "link", "show"]);
+    let names = links.lines().map(|line| line.split(':').nth(1).unwrap().trim().to_owned()).collect();
+    (names, ip(&["-4", "rule", "show"]), ip(&["-4", "route", "show"]).replace(" linkdown", ""))
 }
 
 fn records(directory: &Path) -> Vec<Message> {

@@ -99,8 +99,16 @@ impl Client {
     /// they are. Works on the caller's thread, in constant memory; the file appears when it is complete.
     ///
     /// # Errors
-    /// Without consent (also if it is withdrawn meanwhile: nothing is left then), and when the file can't be written.
+    /// Without consent (also if it is withdrawn meanwhile: nothing is left then), and when the file can't be written
+    /// ([`ClientError::Export`]).
     pub fn export(&self, path: &Path) -> Result<ExportReport, ClientError> {
+        self.export_to(path).map_err(|error| match error {
+            ClientError::Io(source) => ClientError::Export { path: path.to_owned(), source },
+            other => other,
+        })
+    }
+
+    fn export_to(&self, path: &Path) -> Result<ExportReport, ClientError> {
         let (streams, log_id) = {
             let state = self.lock()?;
             let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Linq;
+using System.Text;
 using System.Threading;
 using Fixture;
 
@@ -161,7 +162,27 @@ internal static partial class Program
         Equal("\uFFFD", FixtureFunctions.EchoString("\uD800"));
         DateTime local = new DateTime(2024, 6, 1, 12, 0, 0, DateTimeKind.Local);
         Equal(local.ToUniversalTime(), FixtureFunctions.EchoTime(local));
+        EveryLength();
         DisposeWhileCalling();
+    }
+
+    // Whichever value it is for which the buffer has to grow, it arrives.
+    private static void EveryLength()
+    {
+        for (int length = 0; length < 300; length++)
+        {
+            string text = new string('x', length);
+            byte[] bytes = Encoding.UTF8.GetBytes(text);
+            Primitives primitives = FixtureFunctions.EchoPrimitives(new Primitives(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, true, text, bytes));
+            Equal(text, primitives.AString);
+            Same(bytes, primitives.ABytes);
+            Defaults defaults = FixtureFunctions.EchoDefaults(new Defaults(text) { Name = "", Note = text, Tags = new[] { text } });
+            Equal(text, defaults.Required);
+            Equal(true, defaults.Enabled);
+            Equal(text, defaults.Note);
+            Equal((ushort?)9, defaults.Limit);
+            Equal(text, defaults.Tags[0]);
+        }
     }
 
     // Calls on some threads, Dispose on another: each call either works or says that the object is gone.

@@ -1,7 +1,7 @@
 //! What the tests of the bindings share: where the libraries are, how a foreign program is run, and what it must say.
 //!
-//! Each language has a caller in a folder of its own that goes through the same [`SCENARIOS`] with the fixture facade
-//! and prints `ok NAME` for each. A language whose compiler is missing is skipped with a message that is hard to miss;
+//! Each language has two callers in a folder of its own. One goes through the same [`SCENARIOS`] with the fixture facade, the other
+//! through the [`SDK_STEPS`] with the SDK itself; both print `ok NAME` for each. A language whose compiler is missing is skipped with a message that is hard to miss;
 //! with `TUNTRAIL_REQUIRE_TOOLCHAINS=1`, as in CI, that is a failure.
 
 mod process;
@@ -41,6 +41,29 @@ pub const SCENARIOS: &[&str] = &[
     "rust listeners",
     "sinks",
     "rare types",
+];
+
+/// What every caller does with the SDK, against the log server and the network of `tuntrail-test-peer`, in this order: each builds on
+/// those before.
+pub const SDK_STEPS: &[&str] = &[
+    "configuration",
+    "tunnel",
+    "upload",
+    "exit flows",
+    "sessions",
+    "socket statistics",
+    "network change",
+    "cancelled upload",
+    "held up upload",
+    "consent",
+    "export and clear",
+    "log",
+    "device end",
+    "failing callbacks",
+    "closing",
+    "host transport",
+    "claim",
+    "thousand clients",
 ];
 
 /// Why a test of a language failed.
@@ -143,6 +166,16 @@ pub fn bindings(crate_name: &str, language: Language, out: &Utf8Path) -> Result<
     Ok(())
 }
 
+/// The same for the SDK, and for what it is tested against.
+///
+/// # Errors
+///
+/// [`Failure::Bindgen`] or [`Failure::File`].
+pub fn sdk_bindings(language: Language, out: &Utf8Path) -> Result<(), Failure> {
+    bindings("tuntrail_ffi", language, out)?;
+    bindings("tuntrail_test_peer", language, out)
+}
+
 /// Reads a text file.
 ///
 /// # Errors
@@ -161,14 +194,14 @@ pub fn write(path: &Utf8Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(|source| Failure::File { path: path.to_owned(), source })
 }
 
-/// Whether `output` has a line for every scenario, in order.
+/// Whether `output` has a line for every one of `scenarios`, in order.
 ///
 /// # Errors
 ///
 /// [`Failure::Scenario`] for the first that is missing.
-pub fn all_scenarios(output: &str) -> Result<(), Failure> {
+pub fn all_of(scenarios: &[&'static str], output: &str) -> Result<(), Failure> {
     let mut lines = output.lines();
-    for missing in SCENARIOS {
+    for missing in scenarios {
         let expected = format!("ok {missing}");
         if !lines.any(|line| line.trim_end() == expected) {
             return Err(Failure::Scenario { missing, output: output.to_owned() });
@@ -220,13 +253,16 @@ mod tests {
     #[test]
     fn a_caller_that_leaves_a_scenario_out_or_changes_the_order_is_caught() {
         let lines = |names: &[&str]| names.iter().map(|name| format!("ok {name}\n")).collect::<String>();
-        assert!(all_scenarios(&lines(SCENARIOS)).is_ok());
+        assert!(all_of(SCENARIOS, &lines(SCENARIOS)).is_ok());
         let without_last = lines(&SCENARIOS[..SCENARIOS.len() - 1]);
-        assert!(matches!(all_scenarios(&without_last), Err(Failure::Scenario { missing: "rare types", .. })));
+        assert!(matches!(
+            all_of(SCENARIOS, &without_last),
+            Err(Failure::Scenario { missing: "rare types", .. })
+        ));
         let mut swapped = SCENARIOS.to_vec();
         swapped.swap(3, 4);
         assert!(matches!(
-            all_scenarios(&lines(&swapped)),
+            all_of(SCENARIOS, &lines(&swapped)),
             Err(Failure::Scenario { missing: "optionals", .. })
         ));
     }

@@ -3,7 +3,8 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::Language;
 use tuntrail_bindings_tests::{
-    Failure, Program, all_scenarios, bindings, fresh_folder, read, search_path, skip, sources, write,
+    Failure, Program, SCENARIOS, SDK_STEPS, all_of, bindings, fresh_folder, read, sdk_bindings, search_path,
+    skip, sources, write,
 };
 
 #[test]
@@ -21,7 +22,7 @@ fn the_fixture_keeps_its_promises_in_csharp() -> Result<(), Failure> {
             caller.join("Objects.cs"),
         ],
     )?;
-    all_scenarios(&mono.run(&program, &[])?)
+    all_of(SCENARIOS, &mono.run(&program, &[])?)
 }
 
 #[test]
@@ -55,15 +56,23 @@ fn bindings_of_another_build_are_refused_in_csharp() -> Result<(), Failure> {
 }
 
 #[test]
-fn the_sdk_itself_works_in_csharp() -> Result<(), Failure> {
+fn the_sdk_goes_through_all_steps_in_csharp() -> Result<(), Failure> {
     let Some(mono) = mono()? else { return Ok(()) };
     let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp-sdk")?;
-    bindings("tuntrail_ffi", Language::Csharp, &folder)?;
-    let program = mono.compile(&folder, &[folder.join("Tuntrail.cs"), sources().join("csharp/Sdk.cs")])?;
-    let records = tempfile::tempdir().unwrap();
-    let said = mono.run(&program, &[records.path().to_str().unwrap()])?;
-    assert_eq!(said.trim_end(), "complete 0 closed");
-    Ok(())
+    sdk_bindings(Language::Csharp, &folder)?;
+    let caller = sources().join("csharp");
+    let program = mono.compile(
+        &folder,
+        &[
+            folder.join("Tuntrail.cs"),
+            folder.join("TestPeer.cs"),
+            caller.join("Sdk.cs"),
+            caller.join("SdkApp.cs"),
+            caller.join("SdkUploads.cs"),
+        ],
+    )?;
+    let records = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp-sdk/records")?;
+    all_of(SDK_STEPS, &mono.run(&program, &[records.as_str()])?)
 }
 
 struct Mono {

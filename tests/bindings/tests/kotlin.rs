@@ -7,7 +7,8 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::Language;
 use tuntrail_bindings_tests::{
-    Failure, Program, all_scenarios, bindings, fresh_folder, read, search_path, skip, sources, write,
+    Failure, Program, SCENARIOS, SDK_STEPS, all_of, bindings, fresh_folder, read, sdk_bindings, search_path,
+    skip, sources, write,
 };
 
 #[test]
@@ -17,7 +18,27 @@ fn the_fixture_keeps_its_promises_in_kotlin() -> Result<(), Failure> {
     bindings("tuntrail_ffi_fixture", Language::Kotlin, &folder)?;
     let classes = toolchain
         .compile(&folder, &[folder.join("uniffi/fixture/fixture.kt"), sources().join("kotlin/Caller.kt")])?;
-    all_scenarios(&toolchain.run(&folder, &classes, "CallerKt")?)
+    all_of(SCENARIOS, &toolchain.run(&folder, &classes, &["CallerKt"])?)
+}
+
+#[test]
+fn the_sdk_goes_through_all_steps_in_kotlin() -> Result<(), Failure> {
+    let Some(toolchain) = Kotlin::find()? else { return Ok(()) };
+    let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "kotlin-sdk")?;
+    sdk_bindings(Language::Kotlin, &folder)?;
+    let caller = sources().join("kotlin");
+    let classes = toolchain.compile(
+        &folder,
+        &[
+            folder.join("tuntrail/tuntrail_ffi.kt"),
+            folder.join("uniffi/testpeer/testpeer.kt"),
+            caller.join("Sdk.kt"),
+            caller.join("SdkApp.kt"),
+            caller.join("SdkUploads.kt"),
+        ],
+    )?;
+    let records = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "kotlin-sdk/records")?;
+    all_of(SDK_STEPS, &toolchain.run(&folder, &classes, &["SdkKt", records.as_str()])?)
 }
 
 struct Kotlin {
@@ -76,11 +97,20 @@ impl Kotlin {
         Ok(classes)
     }
 
-    fn run(&self, folder: &Utf8Path, classes: &Utf8Path, main: &str) -> Result<String, Failure> {
+    fn run(&self, folder: &Utf8Path, classes: &Utf8Path, main: &[&str]) -> Result<String, Failure> {
         Program::new(&self.java)
+            // A heap that is in RAM from the beginning and no optimising compiler: what grows then is not the JVM's.
+            .args([
+                "-Xms64m",
+                "-Xmx64m",
+                "-XX:+AlwaysPreTouch",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ])
             .args(["-ea", "-Dfile.encoding=UTF-8"])
             .arg(format!("-Djna.library.path={folder}"))
-            .args(["-cp", &self.class_path(classes.as_str()), main])
+            .args(["-cp", &self.class_path(classes.as_str())])
+            .args(main)
             .run()
     }
 

@@ -6,7 +6,8 @@ use std::{env, fs};
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::Language;
 use tuntrail_bindings_tests::{
-    Failure, Program, all_scenarios, bindings, fresh_folder, search_path, skip, sources,
+    Failure, Program, SCENARIOS, SDK_STEPS, all_of, bindings, fresh_folder, sdk_bindings, search_path, skip,
+    sources,
 };
 
 #[test]
@@ -14,14 +15,26 @@ fn the_fixture_keeps_its_promises_in_swift() -> Result<(), Failure> {
     let Some(swift) = Swift::find()? else { return Ok(()) };
     let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "swift")?;
     bindings("tuntrail_ffi_fixture", Language::Swift, &folder)?;
-    let main = folder.join("main.swift");
-    fs::copy(sources().join("swift/main.swift"), &main)
-        .map_err(|source| Failure::File { path: main, source })?;
-    let compile = "swiftc -swift-version 6 -o caller main.swift fixture.swift \
-                   -Xcc -fmodule-map-file=\"$PWD\"/fixtureFFI.modulemap -L . -ltuntrail_ffi_fixture \
-                   -Xlinker -rpath -Xlinker '$ORIGIN'";
-    swift.run(&folder, compile)?;
-    all_scenarios(&swift.run(&folder, "./caller")?)
+    let sources = [("swift/main.swift", "main.swift")];
+    swift.compile(&folder, &sources, &["fixture"], &["tuntrail_ffi_fixture"])?;
+    all_of(SCENARIOS, &swift.run(&folder, "./caller")?)
+}
+
+#[test]
+fn the_sdk_goes_through_all_steps_in_swift() -> Result<(), Failure> {
+    let Some(swift) = Swift::find()? else { return Ok(()) };
+    let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "swift-sdk")?;
+    sdk_bindings(Language::Swift, &folder)?;
+    let sources = [
+        // What is not inside a function must stand in a file of this name.
+        ("swift/Sdk.swift", "main.swift"),
+        ("swift/SdkApp.swift", "SdkApp.swift"),
+        ("swift/SdkUploads.swift", "SdkUploads.swift"),
+    ];
+    let libraries = ["tuntrail_ffi", "tuntrail_test_peer"];
+    swift.compile(&folder, &sources, &["Tuntrail", "testpeer"], &libraries)?;
+    fresh_folder(env!("CARGO_TARGET_TMPDIR"), "swift-sdk/records")?;
+    all_of(SDK_STEPS, &swift.run(&folder, "./caller records")?)
 }
 
 enum Swift {
@@ -49,6 +62,32 @@ impl Swift {
             return Ok(None);
         }
         Ok(Some(Self::Chroot(folder)))
+    }
+
+    /// Compiles sources, under the names they are to have, and the bindings of `modules` in `folder` to `caller`.
+    fn compile(
+        &self,
+        folder: &Utf8Path,
+        files: &[(&str, &str)],
+        modules: &[&str],
+        libraries: &[&str],
+    ) -> Result<(), Failure> {
+        let mut command =
+            "swiftc -swift-version 6 -o caller -L . -Xlinker -rpath -Xlinker '$ORIGIN'".to_owned();
+        for (source, name) in files {
+            let copy = folder.join(name);
+            fs::copy(sources().join(source), &copy).map_err(|source| Failure::File { path: copy, source })?;
+            command.push_str(&format!(" {name}"));
+        }
+        for module in modules {
+            // The header's module has the same name with FFI.
+            command
+                .push_str(&format!(" {module}.swift -Xcc -fmodule-map-file=\"$PWD\"/{module}FFI.modulemap"));
+        }
+        for library in libraries {
+            command.push_str(&format!(" -l{library}"));
+        }
+        self.run(folder, &command).map(drop)
     }
 
     /// Runs a shell command in `folder`.

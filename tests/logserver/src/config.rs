@@ -3,15 +3,21 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
+
+use crate::PostgresUrl;
 
 /// Where the records are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Database {
     /// In memory: gone when the [`Server`](crate::Server) value is dropped.
     Memory,
     /// In this SQLite file, created (readable by its owner only) if it does not exist.
     File(PathBuf),
+    /// In this PostgreSQL database, in tables of the schema `tuntrail`, which are made if they do not exist.
+    Postgres(PostgresUrl),
 }
 
 /// Bounds on what one client, one query or the whole database may take.
@@ -30,8 +36,15 @@ pub struct Limits {
     /// The most bytes of records in one answer to a query. A longer answer is cut between two records and
     /// says so. Default 64 MiB, since an answer is built in memory.
     pub response_bytes: usize,
-    /// The largest database, in bytes. An upload that does not fit: 507. Default 1 GiB.
+    /// The largest SQLite database, in bytes. An upload that does not fit: 507. Default 1 GiB. For PostgreSQL the
+    /// disk and the retention set the limit.
     pub database_bytes: u64,
+    /// The most connections to PostgreSQL. Default 8: an upload holds one for a few milliseconds, and a
+    /// PostgreSQL as it is installed allows 100 in all.
+    pub database_connections: usize,
+    /// How long an upload may wait for a connection to PostgreSQL, and then for each of its statements. After this,
+    /// and after three times of it in all, it is answered 503. Default 10 s: uploaders give a request up after 45 s.
+    pub database_patience: Duration,
     /// The most open connections; further ones wait to be accepted. Default 256: with the body limit this
     /// bounds the memory of all uploads together.
     pub connections: usize,
@@ -47,6 +60,8 @@ impl Default for Limits {
             entries_per_upload: 16_384,
             response_bytes: 64 << 20,
             database_bytes: 1 << 30,
+            database_connections: 8,
+            database_patience: Duration::from_secs(10),
             connections: 256,
             remembered_requests: 1024,
         }

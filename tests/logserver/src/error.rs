@@ -27,20 +27,19 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is no database, or a database of another program. It was left unchanged.
-    #[error("{} is not a database of this server; choose another file", path.display())]
+    /// The file is no database, or there are tables of another program. It was left unchanged.
+    #[error("{database} is not a database of this server; choose another one")]
     ForeignDatabase {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the PostgreSQL database.
+        database: String,
     },
     /// The database was written by a newer version of this server. It was left unchanged.
     #[error(
-        "{} has schema version {found}, this server knows versions up to {supported}; use the newer server",
-        path.display()
+        "{database} has schema version {found}, this server knows versions up to {supported}; use the newer server"
     )]
     NewerDatabase {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the PostgreSQL database.
+        database: String,
         /// The version in the file.
         found: i64,
         /// The newest version that this server can read.
@@ -49,6 +48,14 @@ pub enum ServerError {
     /// SQLite failed.
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),
+    /// PostgreSQL could not be reached, let nobody in, or failed.
+    #[error("cannot use PostgreSQL database {database}: {reason}")]
+    Postgres {
+        /// Host and name of the database; never the password.
+        database: String,
+        /// What went wrong, and what to do if that is known.
+        reason: String,
+    },
     /// A fault that cannot be carried out as described.
     #[error("this fault is impossible: {reason}")]
     InvalidFault {

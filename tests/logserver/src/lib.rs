@@ -1,9 +1,9 @@
 //! The reference log server: accepts logtail-style uploads, keeps each record once, answers queries.
 //!
 //! `tuntrail serve`, the demo and the tests embed it through [`Server`]. It speaks the protocol of a real log
-//! service, keeps records in SQLite, and can be told to misbehave ([`Fault`]) so that a client meets every
-//! failure the protocol knows. It is a tool for development, tests and small deployments behind a proxy: it
-//! has no accounts, no TLS and no retention.
+//! service, keeps records in SQLite or PostgreSQL, and can be told to misbehave ([`Fault`]) so that a client
+//! meets every failure the protocol knows. It has no accounts and no TLS: what reaches it from elsewhere comes
+//! through a proxy that has (docs/collector.md).
 //!
 //! A server owns one thread. Everything below [`Server`] runs on it; the methods of [`Server`] may be called
 //! from any thread that is not inside the server.
@@ -38,9 +38,9 @@ mod json;
 mod query;
 mod reply;
 mod routes;
-mod schema;
 mod server;
 mod store;
+mod trouble;
 mod upload;
 
 pub use config::{Database, Limits, ServerConfig};
@@ -50,3 +50,4 @@ pub use fault::{Fault, Times};
 pub use id::public_id;
 pub use journal::{RequestLog, Stats};
 pub use server::Server;
+pub use store::{PostgresUrl, PostgresUrlError};

@@ -21,6 +21,9 @@ use crate::{
 /// The most streams one query may name: 33 KB of address, half of what HTTP libraries take.
 const MAX_INSTANCES: usize = 512;
 
+/// The most streams that `GET /collections` lists: 20 MB of answer. A fleet may have more; those are counted in SQL.
+const MAX_STREAMS: u32 = 100_000;
+
 /// Says that an answer in lines was cut for its length, where no member can say it.
 const TRUNCATED: HeaderName = HeaderName::from_static("tuntrail-truncated");
 
@@ -32,10 +35,10 @@ pub(crate) async fn entries(
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Response {
-    answer(&shared, path, query).unwrap_or_else(IntoResponse::into_response)
+    answer(&shared, path, query).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn answer(
+async fn answer(
     shared: &Shared,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<Pairs>, QueryRejection>,
@@ -46,11 +49,8 @@ fn answer(
     }
     let Query(pairs) = query.map_err(|_| Reply::bad_request("the query is not valid"))?;
     let (filter, stream) = parse(&pairs).map_err(Reply::bad_request)?;
-    let found = shared
-        .store
-        .find(&collection, &filter, shared.limits.response_bytes)
-        .map_err(|error| Reply::database(&error))?
-        .ok_or_else(|| unknown_collection(&collection))?;
+    let found = shared.store.find(&collection, &filter, shared.limits.response_bytes).await;
+    let found = shared.trouble.watch(found)?.ok_or_else(|| unknown_collection(&collection))?;
     Ok(if stream { as_lines(&found) } else { as_object(&found) })
 }
 
@@ -72,7 +72,12 @@ pub(crate) async fn collections(
             }
         }
     }
-    let streams = shared.store.streams(only.as_deref()).map_err(|error| Reply::database(&error))?;
+    let streams = shared.store.streams(only.as_deref(), MAX_STREAMS + 1).await;
+    let mut streams = shared.trouble.watch(streams)?;
+    let truncated = streams.len() > usize::try_from(MAX_STREAMS).unwrap_or(usize::MAX);
+    if truncated {
+        streams.pop();
+    }
     if let (Some(name), true) = (&only, streams.is_empty()) {
         return Err(unknown_collection(name));
     }
@@ -88,7 +93,10 @@ pub(crate) async fn collections(
             instances.insert(stream.public_id, info);
         }
     }
-    Ok(Reply::ok(json!({ "collections": collections })))
+    Ok(Reply::ok(match truncated {
+        true => json!({ "collections": collections, "truncated": true }),
+        false => json!({ "collections": collections }),
+    }))
 }
 
 fn unknown_collection(name: &str) -> Reply {

@@ -22,6 +22,7 @@ use crate::{
     query,
     reply::Reply,
     store::Store,
+    trouble::Trouble,
     upload,
 };
 
@@ -38,6 +39,9 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
+    pub(crate) trouble: Trouble,
+    /// How many uploads have arrived and are being stored.
+    working: watch::Sender<usize>,
     /// Becomes true when the server is told to stop.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -45,7 +49,29 @@ pub(crate) struct Inner {
 impl Shared {
     pub(crate) fn new(limits: Limits, store: Store, stopped: watch::Receiver<bool>) -> Self {
         let journal = Journal::new(limits.remembered_requests);
-        Self(Arc::new(Inner { limits, store, faults: Faults::default(), journal, stopped }))
+        let (faults, trouble, working) = (Faults::default(), Trouble::default(), watch::Sender::new(0));
+        Self(Arc::new(Inner { limits, store, faults, journal, trouble, working, stopped }))
+    }
+
+    /// Counts an upload as being stored until the answer is dropped.
+    pub(crate) fn working(&self) -> Working<'_> {
+        self.working.send_modify(|uploads| *uploads += 1);
+        Working(&self.working)
+    }
+
+    /// Waits until no upload is being stored.
+    pub(crate) async fn at_rest(&self) {
+        // The sender lives as long as this value, so the wait cannot fail.
+        let _ = self.working.subscribe().wait_for(|uploads| *uploads == 0).await;
+    }
+}
+
+/// An upload that is being stored.
+pub(crate) struct Working<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|uploads| *uploads = uploads.saturating_sub(1));
     }
 }
 
@@ -61,7 +87,8 @@ pub(crate) fn router(config: &ServerConfig, shared: Shared) -> Router {
     let mut router = Router::new()
         .route("/c/{collection}/{private_id}", post(upload::handle))
         .route("/c/{collection}", get(query::entries))
-        .route("/collections", get(query::collections));
+        .route("/collections", get(query::collections))
+        .route("/health", get(health));
     if config.fault_endpoint {
         router = router.route("/debug/faults", get(list_faults).post(add_faults).delete(clear_faults));
     }
@@ -81,6 +108,23 @@ async fn record(State(shared): State<Shared>, mut request: Request, next: Next) 
     let response = next.run(request).await;
     pending.answered(response.status());
     response
+}
+
+/// Whether uploads can be stored, for whoever decides where to send them, and the totals since the start.
+async fn health(State(shared): State<Shared>) -> Result<Reply, Reply> {
+    shared.trouble.watch(shared.store.ping().await)?;
+    let stats = shared.journal.stats();
+    Ok(Reply::ok(json!({
+        "status": "ok",
+        "requests": stats.requests,
+        "uploads": stats.uploads,
+        "errors": stats.errors,
+        "stored": stats.stored,
+        "duplicates": stats.duplicates,
+        "copied": stats.copied,
+        "wire_bytes": stats.wire_bytes,
+        "decoded_bytes": stats.decoded_bytes,
+    })))
 }
 
 async fn list_faults(State(shared): State<Shared>) -> Reply {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
-use tokio::{runtime, sync::watch, time::sleep};
+use tokio::{runtime, sync::watch, task::yield_now, time::sleep};
 
 use crate::{
     Entry, Fault, RequestLog, ServerConfig, ServerError, Stats, Times,
@@ -18,8 +18,8 @@ use crate::{
     store::Store,
 };
 
-/// How long requests that are under way may take to end once the server is told to stop. Long enough for any
-/// upload that has arrived; a client that dawdles is cut off.
+/// How long a client may take to send the rest of a request once the server is told to stop; then it is cut
+/// off. An upload that has arrived is stored and answered, however long the database takes.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A running log server. Dropping it stops it.
@@ -57,10 +57,11 @@ impl Server {
                 config.limits.connections,
             )
         };
+        let at_work = shared.clone();
         let thread = thread::Builder::new()
             .name("tuntrail-logserver".to_owned())
             .spawn(move || {
-                if let Err(error) = runtime.block_on(serve(listener, service, stopped)) {
+                if let Err(error) = runtime.block_on(serve(listener, service, at_work, stopped)) {
                     tracing::error!(%error, "the log server ended");
                 }
             })
@@ -88,8 +89,9 @@ impl Server {
         format!("http://{address}")
     }
 
-    /// Lets requests under way end (for at most a second), closes all connections and waits for the thread.
-    /// What was received can still be looked at. Does nothing the second time.
+    /// Lets requests under way end, closes all connections and waits for the thread. Clients have a second to send
+    /// the rest of a request; the database has the time that it has at any other moment. What was received can still
+    /// be looked at. Does nothing the second time.
     pub fn stop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take()
@@ -139,9 +141,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If SQLite fails.
+    /// If the database fails.
     pub fn entries(&self, collection: &str) -> Result<Vec<Entry>, ServerError> {
-        Ok(self.shared.store.all(collection)?)
+        self.shared.store.all(collection)
     }
 }
 
@@ -157,10 +159,12 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Serves until told to stop, then as long as requests are under way, but not beyond the grace period.
+/// Serves until told to stop, then as long as requests are under way; those that have not arrived completely at the
+/// end of the grace period are given up.
 async fn serve(
     listener: BoundedListener,
     service: IntoMakeServiceWithConnectInfo<axum::Router, Switch>,
+    shared: Shared,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut told = stopped.clone();
@@ -173,6 +177,9 @@ async fn serve(
         () = async {
             let _ = stopped.wait_for(|stopped| *stopped).await;
             sleep(GRACE).await;
+            shared.at_rest().await;
+            // The last answer was made in this moment; its connection has its turn to write it.
+            yield_now().await;
         } => Ok(()),
     }
 }

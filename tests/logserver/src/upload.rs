@@ -1,6 +1,7 @@
 //! `POST /c/{collection}/{private id}`: receiving entries.
 //!
-//! Bodies arrive side by side; decoding and storing happens on the server's only thread, one upload at a time.
+//! Bodies arrive side by side. Decoding happens on the server's only thread, one upload at a time, and so does storing
+//! in SQLite; PostgreSQL stores side by side.
 
 use axum::{
     body::Body,
@@ -51,13 +52,15 @@ pub(crate) async fn handle(
     if fault.is_some() {
         shared.journal.fault_begins();
     }
+    let target = target(path, query);
 
-    let process = || {
-        let target = match target(path, query) {
-            Ok(target) => target,
-            Err(reply) => return reply,
-        };
-        process(&shared, &progress, &target, &headers, wire)
+    let process = async {
+        // The upload is complete: a server that is told to stop answers it first.
+        let _working = shared.working();
+        match target {
+            Ok(target) => process(&shared, &progress, &target, &headers, wire).await,
+            Err(reply) => reply,
+        }
     };
     let hang_up = |bytes: Vec<u8>| {
         progress.lock().unanswered = true;
@@ -66,7 +69,7 @@ pub(crate) async fn handle(
         StatusCode::OK.into_response()
     };
     match fault {
-        None => process().into_response(),
+        None => process.await.into_response(),
         Some(Fault::Status { code, retry_after, body }) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             match retry_after {
@@ -76,25 +79,35 @@ pub(crate) async fn handle(
         }
         Some(Fault::Slow(pause)) => {
             let mut stopped = shared.stopped.clone();
-            tokio::select! {
-                () = sleep(pause) => process().into_response(),
-                _ = stopped.wait_for(|stopped| *stopped) => {
-                    Reply::error(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping").into_response()
-                }
+            let waited = tokio::select! {
+                () = sleep(pause) => true,
+                _ = stopped.wait_for(|stopped| *stopped) => false,
+            };
+            if waited {
+                process.await.into_response()
+            } else {
+                Reply::error(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping").into_response()
             }
         }
         Some(Fault::CutBody) => {
-            let reply = process();
+            let reply = process.await;
             let status = reply.status;
             switch.replace_response(half(&reply));
             status.into_response()
         }
         Some(Fault::CloseBeforeResponse) => hang_up(Vec::new()),
         Some(Fault::LostResponse) => {
-            process();
+            process.await;
             hang_up(Vec::new())
         }
         Some(Fault::Garbage(bytes)) => hang_up(bytes),
+        Some(Fault::Commands(commands)) => {
+            let mut reply = process.await;
+            if let Some(members) = reply.body.as_object_mut() {
+                members.insert("commands".to_owned(), commands.into());
+            }
+            reply.into_response()
+        }
     }
 }
 
@@ -124,7 +137,7 @@ fn target(
 }
 
 /// Decodes and stores the body.
-fn process(
+async fn process(
     shared: &Shared,
     progress: &SharedProgress,
     target: &Target,
@@ -160,9 +173,10 @@ fn process(
     };
 
     let Target { collection, writer, copy } = target;
-    let result = match shared.store.insert(collection, *writer, *copy, &batch.entries, Timestamp::now()) {
+    let stored = shared.store.insert(collection, *writer, *copy, &batch.entries, Timestamp::now()).await;
+    let result = match shared.trouble.watch(stored) {
         Ok(result) => result,
-        Err(error) => return Reply::database(&error),
+        Err(reply) => return reply,
     };
     let mut progress = progress.lock();
     (progress.stored, progress.duplicates, progress.copied) =
@@ -171,8 +185,8 @@ fn process(
     match batch.complaint {
         None => Reply::ok(counts),
         Some(complaint) => Reply {
-            status: StatusCode::BAD_REQUEST,
             body: json!({ "error": complaint, "stored": result.stored, "duplicates": result.duplicates }),
+            ..Reply::bad_request("")
         },
     }
 }

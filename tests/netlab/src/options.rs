@@ -13,6 +13,9 @@ const MAX_ADDRESSES: usize = 8;
 /// Sockets of one host. A TCP socket takes 128 KiB of buffers, so this keeps a host under 128 MiB.
 const MAX_SOCKETS: usize = 1_000;
 
+/// Ephemeral ports (RFC 6335, 6).
+pub(crate) const FIRST_PORT: u16 = 49_152;
+
 /// The ports that a service answers on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ports {
@@ -65,6 +68,8 @@ pub struct HostOptions {
     pub udp_echo: Vec<Ports>,
     /// Sockets in use at one time, 1 to 1,000, closed connections that wait for late packets included. Default: 128.
     pub max_sockets: usize,
+    /// The port of its first connection; the others follow. Default: 49,152, the first ephemeral one (RFC 6335, 6).
+    pub first_port: u16,
 }
 
 impl HostOptions {
@@ -79,6 +84,7 @@ impl HostOptions {
             tcp: Vec::new(),
             udp_echo: Vec::new(),
             max_sockets: 128,
+            first_port: FIRST_PORT,
         }
     }
 
@@ -114,6 +120,13 @@ impl HostOptions {
     #[must_use]
     pub fn udp_echo(mut self, ports: Ports) -> Self {
         self.udp_echo.push(ports);
+        self
+    }
+
+    /// Sets the port of the first connection, for a host whose connections must differ from those of one before it.
+    #[must_use]
+    pub const fn first_port(mut self, port: u16) -> Self {
+        self.first_port = port;
         self
     }
 

@@ -41,8 +41,6 @@ use crate::{
 const TCP_BUFFER: usize = 65_535;
 /// A TCP peer that is silent for so long is gone. Longer than the longest default deadline of a client.
 const TCP_SILENCE: StackDuration = StackDuration::from_secs(60);
-/// Ephemeral ports (RFC 6335, 6).
-const FIRST_PORT: u16 = 49_152;
 /// Room for the largest packet.
 const SCRATCH: usize = 65_536;
 
@@ -112,6 +110,7 @@ impl Stack {
         let _ = interface.routes_mut().add_default_ipv4_route(Ipv4Address::UNSPECIFIED);
         let _ = interface.routes_mut().add_default_ipv6_route(Ipv6Address::UNSPECIFIED);
         Self {
+            next_port: options.first_port,
             options,
             inbox,
             board,
@@ -126,7 +125,6 @@ impl Stack {
             lingering: VecDeque::new(),
             dying: Vec::new(),
             pattern: Pattern::new(),
-            next_port: FIRST_PORT,
             scratch: vec![0; SCRATCH],
         }
     }

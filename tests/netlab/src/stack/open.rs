@@ -8,11 +8,11 @@ use smoltcp::{
 };
 use tuntrail::clock::Instant;
 
-use super::{FIRST_PORT, Stack, tcp_socket};
+use super::{Stack, tcp_socket};
 use crate::{
     content::{Content, HEADER},
     error::HostError,
-    options::is_unicast,
+    options::{FIRST_PORT, is_unicast},
     ping::{self, ICMP_HEADER, Ping, PingReport},
     tcp_client::{self, MAX_STREAM, Reply, Transfer, TransferReport},
     udp::{self as udp_client, INDEX, MAX_COUNT, UdpExchange, UdpReport},

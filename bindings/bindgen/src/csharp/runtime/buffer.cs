@@ -202,7 +202,9 @@
 
         internal void U8(byte value)
         {
-            bytes[Grow(1)] = value;
+            // Not in one expression: the array that is written to must be the one that has grown.
+            int at = Grow(1);
+            bytes[at] = value;
         }
 
         internal void U16(ushort value)
@@ -243,7 +245,8 @@
         internal void Bytes(byte[] value)
         {
             I32(value.Length);
-            Buffer.BlockCopy(value, 0, bytes, Grow(value.Length), value.Length);
+            int start = Grow(value.Length);
+            Buffer.BlockCopy(value, 0, bytes, start, value.Length);
         }
 
         internal RustBuffer ToRust()

@@ -52,16 +52,16 @@ const SCHEMA: &str = "
 /// Opens or creates the database.
 pub(crate) fn open(database: &Database, limits: &Limits) -> Result<Connection, ServerError> {
     let mut connection = match database {
-        Database::Memory => Connection::open_in_memory()?,
         Database::File(path) => {
             create_private(path).map_err(|source| ServerError::Create { path: path.clone(), source })?;
             Connection::open(path)?
         }
+        _ => Connection::open_in_memory()?,
     };
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let path = match database {
-        Database::Memory => Path::new(":memory:"),
         Database::File(path) => path,
+        _ => Path::new(":memory:"),
     };
     prepare_schema(&mut connection, path)?;
 
@@ -92,7 +92,7 @@ fn create_private(path: &Path) -> io::Result<()> {
 
 /// Creates the tables in an empty database; accepts one of ours; leaves any other unchanged.
 fn prepare_schema(connection: &mut Connection, path: &Path) -> Result<(), ServerError> {
-    let foreign = || ServerError::ForeignDatabase { path: path.to_owned() };
+    let foreign = || ServerError::ForeignDatabase { database: path.display().to_string() };
     let header = |connection: &Connection, name| connection.pragma_query_value(None, name, |row| row.get(0));
     let application: i64 = match header(connection, "application_id") {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => return Err(foreign()),
@@ -105,7 +105,7 @@ fn prepare_schema(connection: &mut Connection, path: &Path) -> Result<(), Server
         (APPLICATION_ID, SCHEMA_VERSION) => {}
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             return Err(ServerError::NewerDatabase {
-                path: path.to_owned(),
+                database: path.display().to_string(),
                 found,
                 supported: SCHEMA_VERSION,
             });

@@ -1,0 +1,46 @@
+//! A fresh database of either kind for one test.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tuntrail_logserver::{Database, Server, ServerConfig};
+
+use crate::cluster::Cluster;
+
+/// An empty database that nobody else uses.
+pub(crate) enum Fresh {
+    Sqlite(TempDir),
+    Postgres(Arc<Cluster>, String),
+}
+
+impl Fresh {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// `None` if there is no PostgreSQL, which has been said then.
+    pub(crate) fn postgres() -> Option<Self> {
+        let cluster = Cluster::shared()?;
+        let name = cluster.create("");
+        Some(Self::Postgres(cluster, name))
+    }
+
+    pub(crate) fn database(&self) -> Database {
+        match self {
+            Self::Sqlite(folder) => Database::File(folder.path().join("log.sqlite")),
+            Self::Postgres(cluster, name) => Database::Postgres(cluster.url(name)),
+        }
+    }
+
+    pub(crate) fn server(&self) -> Server {
+        Server::start(ServerConfig { database: self.database(), ..ServerConfig::default() }).unwrap()
+    }
+
+    /// What PostgreSQL says to the SQL.
+    pub(crate) fn sql(&self, sql: &str) -> Vec<Vec<String>> {
+        match self {
+            Self::Postgres(cluster, name) => cluster.sql(name, sql),
+            Self::Sqlite(_) => panic!("for PostgreSQL only"),
+        }
+    }
+}
