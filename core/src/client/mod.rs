@@ -36,7 +36,7 @@ use crate::{
     diagnostics::{Diagnostics, DiagnosticsStats},
     flow::{
         ExitFlows, FlowConfigError, FlowCounter, FlowStats, Layer, Message,
-        session::{SessionConfig, SessionConfigError, SessionStats},
+        session::{self, ResourceRule, SessionConfig, SessionConfigError, SessionStats},
     },
     netmap::{NetworkMap, Routes},
     sockstat::{SocketCounters, SocketStatsError, SocketStatsTotals},
@@ -61,6 +61,9 @@ pub enum ClientError {
     /// The settings of access sessions are not usable.
     #[error(transparent)]
     Session(#[from] SessionConfigError),
+    /// There is nothing to set rules for.
+    #[error("access sessions are not in the configuration: start the client with `sessions`")]
+    NoSessions,
     /// Socket statistics can't be recorded.
     #[error(transparent)]
     Sockets(#[from] SocketStatsError),
@@ -133,6 +136,8 @@ struct State {
     consent: Consent,
     network: (NetworkMap, Routes),
     exit_flows: ExitFlows,
+    /// In place of the configuration's.
+    session_rules: Option<Vec<ResourceRule>>,
     sockets: SocketCounters,
     uploads: UploadState,
     observer: Option<Observer>,
@@ -156,6 +161,7 @@ impl Client {
                 consent: Consent::Unknown,
                 network: (NetworkMap::default(), Routes::default()),
                 exit_flows,
+                session_rules: None,
                 sockets: SocketCounters::new(),
                 uploads: UploadState::default(),
                 observer: None,
@@ -252,6 +258,24 @@ impl Client {
             recording.set_exit_flows(exit_flows);
         }
         state.exit_flows = exit_flows;
+        Ok(())
+    }
+
+    /// Sets which flows are access sessions of which resource, in place of the rules before. Sessions that are active go on as
+    /// what they began as. The rules hold until the client shuts down, whatever becomes of consent.
+    ///
+    /// # Errors
+    /// [`ClientError::NoSessions`] without sessions in the configuration, and when there are too many prefixes.
+    pub fn set_session_rules(&self, rules: Vec<ResourceRule>) -> Result<(), ClientError> {
+        let mut state = self.lock()?;
+        if self.config.sessions.is_none() {
+            return Err(ClientError::NoSessions);
+        }
+        session::check_rules(&rules)?;
+        if let Some(recording) = &state.recording {
+            recording.set_session_rules(rules.clone())?;
+        }
+        state.session_rules = Some(rules);
         Ok(())
     }
 

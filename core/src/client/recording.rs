@@ -13,7 +13,7 @@ use crate::{
     clock::SharedClock,
     flow::{
         ExitFlows, FlowCounter, FlowLogger, FlowStats, Layer, LifecycleConfig, RecordSink,
-        session::{SessionLogger, SessionRecords, SessionStats},
+        session::{ResourceRule, SessionConfigError, SessionLogger, SessionRecords, SessionStats},
     },
     netmap::{NetworkMap, Routes},
     sockstat::Label,
@@ -125,10 +125,13 @@ impl Recording {
         let sink = Sinks {
             uploader: (config.upload.policy != UploadPolicy::OnDemand).then(|| Arc::downgrade(&uploader)),
         };
-        let sessions = config.sessions.as_ref().map(|sessions| {
+        let sessions = config.sessions.clone().map(|mut sessions| {
             let records =
                 SessionRecords::new(sink.boxed(&streams.sessions), SharedClock::clone(&config.clock));
-            SessionLogger::start(sessions.clone(), SharedClock::clone(&config.clock), Box::new(records))
+            if let Some(rules) = &state.session_rules {
+                sessions.rules.clone_from(rules);
+            }
+            SessionLogger::start(sessions, SharedClock::clone(&config.clock), Box::new(records))
         });
         let sessions = sessions.transpose()?.map(Arc::new);
 
@@ -165,6 +168,10 @@ impl Recording {
 
     pub(super) fn set_network(&self, map: NetworkMap, routes: Routes) {
         self.logger.set_network(map, routes);
+    }
+
+    pub(super) fn set_session_rules(&self, rules: Vec<ResourceRule>) -> Result<(), SessionConfigError> {
+        self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.set_rules(rules))
     }
 
     pub(super) fn set_exit_flows(&self, exit_flows: ExitFlows) {

@@ -5,7 +5,11 @@
 
 mod parse;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 
@@ -139,6 +143,28 @@ pub enum Endpoint {
         port: u16,
     },
 }
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        parse::endpoint(text).ok_or_else(|| EndpointError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// A text that is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an endpoint: use host:port, 192.0.2.1:51820 or [2001:db8::1]:51820")]
+pub struct EndpointError(String);
 
 /// A key that the file has and tuntrail does not act on. The value is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,6 +26,7 @@ mod run;
 mod runs;
 mod socket;
 mod sockets;
+mod watch;
 #[cfg(windows)]
 mod wintun;
 
@@ -56,6 +57,7 @@ use self::{
     run::{Command, Parts, Runner},
     runs::Runs,
     sockets::Sockets,
+    watch::Watch,
 };
 use super::{
     config::Config,
@@ -85,6 +87,9 @@ pub struct TunnelOptions {
     /// Resolves the endpoints' host names; by default the system's resolver does. On systems where an app's own
     /// look-ups go into its tunnel (Android), pass one that asks the underlying network.
     pub resolver: Option<Resolver>,
+    /// Told what becomes of peers and device, on the tunnel's thread, which waits for it: it must be quick and must not call
+    /// the tunnel.
+    pub observer: Option<TunnelObserver>,
     /// Counts inner packets.
     pub virtual_counter: Option<Box<dyn ConnectionCounter>>,
     /// Counts datagrams.
@@ -99,6 +104,7 @@ impl Default for TunnelOptions {
             mark: None,
             bind: None,
             resolver: None,
+            observer: None,
             virtual_counter: None,
             physical_counter: None,
         }
@@ -113,6 +119,21 @@ impl fmt::Debug for TunnelOptions {
             .finish_non_exhaustive()
     }
 }
+
+/// Something that a user of the device may want to see. Nothing is told twice in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TunnelEvent {
+    /// The first session with a peer was made, or the first after [`Self::Silent`].
+    Connected(PublicKey),
+    /// A peer has not answered handshakes for 90 s. The next packet for it tries again.
+    Silent(PublicKey),
+    /// The TUN device has ended, or was closed by the system: nothing can be carried any more.
+    DeviceEnded,
+}
+
+/// Is told what happens to a tunnel.
+pub type TunnelObserver = Box<dyn Fn(TunnelEvent) + Send>;
 
 /// Why a tunnel didn't start or take a command.
 #[derive(Debug, thiserror::Error)]
@@ -177,8 +198,16 @@ impl Tunnel {
     /// # Errors
     /// [`TunnelError`]; nothing is left running then.
     pub fn start(config: Config, device: TunDevice, options: TunnelOptions) -> Result<Self, TunnelError> {
-        let TunnelOptions { clock, protect, mark, bind, resolver, virtual_counter, physical_counter } =
-            options;
+        let TunnelOptions {
+            clock,
+            protect,
+            mark,
+            bind,
+            resolver,
+            observer,
+            virtual_counter,
+            physical_counter,
+        } = options;
         let poller = Arc::new(Poller::new().map_err(TunnelError::Thread)?);
         let sockets = Sockets::open(sockets::Options {
             bind,
@@ -206,6 +235,7 @@ impl Tunnel {
             sender: commands.clone(),
             refresh: Refresh::new(&config),
             resolver,
+            watch: Watch::new(observer),
         });
         runner.register().map_err(TunnelError::Thread)?;
         let thread = thread::Builder::new()

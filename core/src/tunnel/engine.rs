@@ -94,6 +94,8 @@ pub struct Engine {
     drops: DropCounts,
     /// The count of handshakes given up that [`Engine::take_gave_up`] has told of.
     told_gave_up: u64,
+    /// The same of sessions and [`Engine::take_new_sessions`].
+    told_sessions: u64,
 }
 
 impl Engine {
@@ -137,6 +139,7 @@ impl Engine {
             events: EventCounts::default(),
             drops: DropCounts::default(),
             told_gave_up: 0,
+            told_sessions: 0,
         };
         for (index, (peer, endpoint)) in config.peers.iter().zip(endpoints).enumerate() {
             let session_base = engine.free_session_base()?;
@@ -357,6 +360,19 @@ impl Engine {
         self.told_gave_up = self.events.gave_up;
         for peer in &mut self.peers {
             if peer.take_gave_up() {
+                each(peer.public_key());
+            }
+        }
+    }
+
+    /// Tells of each peer with which a session was made since the last call.
+    pub(super) fn take_new_sessions(&mut self, mut each: impl FnMut(&PublicKey)) {
+        if self.told_sessions == self.events.sessions {
+            return;
+        }
+        self.told_sessions = self.events.sessions;
+        for peer in &mut self.peers {
+            if peer.take_new_session() {
                 each(peer.public_key());
             }
         }

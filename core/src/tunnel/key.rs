@@ -104,6 +104,12 @@ impl PrivateKey {
         Ok(key)
     }
 
+    /// 44 characters of base64, as in configuration files. A secret; wiped when it is dropped.
+    #[must_use]
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.0))
+    }
+
     /// The public half.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
@@ -138,6 +144,12 @@ impl PresharedKey {
     /// [`KeyError::Malformed`].
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         decode(text).map(|key| Self(*key))
+    }
+
+    /// 44 characters of base64, as in configuration files. A secret; wiped when it is dropped.
+    #[must_use]
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.0))
     }
 
     pub(super) const fn as_bytes(&self) -> &[u8; KEY_LEN] {

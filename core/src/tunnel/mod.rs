@@ -22,12 +22,12 @@ mod message;
 mod peer;
 mod stats;
 
-pub use config::{Config, ConfigError, DEFAULT_MTU, Endpoint, IgnoredKey, PeerConfig};
+pub use config::{Config, ConfigError, DEFAULT_MTU, Endpoint, EndpointError, IgnoredKey, PeerConfig};
 #[cfg(unix)]
 pub use driver::{FdDevice, Framing};
 pub use driver::{
     LocalAddrs, PacketQueue, PacketQueueStats, Protect, QueueDevice, QueueError, Resolver, SocketHandle,
-    TunDevice, Tunnel, TunnelError, TunnelOptions, packet_queue,
+    TunDevice, Tunnel, TunnelError, TunnelEvent, TunnelObserver, TunnelOptions, packet_queue,
 };
 #[cfg(windows)]
 pub use driver::{WintunDevice, WintunError};

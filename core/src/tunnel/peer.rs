@@ -93,6 +93,8 @@ pub(super) struct Peer {
     wants_drain: bool,
     /// A handshake was given up, and nobody has asked yet.
     gave_up: bool,
+    /// A session was made since the last [`Self::take_new_session`].
+    new_session: bool,
 }
 
 impl Peer {
@@ -134,6 +136,7 @@ impl Peer {
             wants_handshake: false,
             wants_drain: false,
             gave_up: false,
+            new_session: false,
         }
     }
 
@@ -144,6 +147,11 @@ impl Peer {
     /// Whether a handshake was given up since the last call.
     pub(super) fn take_gave_up(&mut self) -> bool {
         std::mem::take(&mut self.gave_up)
+    }
+
+    /// Whether a session was made since the last call.
+    pub(super) fn take_new_session(&mut self) -> bool {
+        std::mem::take(&mut self.new_session)
     }
 
     pub(super) fn stats(&self) -> PeerStats {
@@ -264,6 +272,7 @@ impl Peer {
             }
             Response => {
                 io.events.sessions += 1;
+                self.new_session = true;
                 self.timers.initiated(now, message::response_receiver(datagram));
                 self.stats.last_handshake = Some(now);
                 self.wants_drain = true;
@@ -271,6 +280,7 @@ impl Peer {
             }
             Initiation => {
                 io.events.sessions += 1;
+                self.new_session = true;
                 self.timers.responded(now, message::sender(io.output));
                 if !self.staged.is_empty() {
                     self.timers.await_confirmation(now);

@@ -8,9 +8,9 @@ internal static class Program
     {
         using (Client client = new Client(new ClientConfig(arguments[0], "https://logs.example.com", Consent.Granted)))
         {
-            UploadReport report = client.Upload("test");
-            Console.Write((report.Complete ? "complete " : report.Outcome) + report.SentRecords);
-            client.Close();
+            UploadReport report = client.Upload("test").Join();
+            Console.Write((report.Complete ? "complete " : report.Summary + " ") + report.SentRecords);
+            client.Shutdown();
             try
             {
                 client.Upload("test");

@@ -48,7 +48,7 @@ pub use self::{
     log::{Delivery, FlowActivity, FlowState, SessionError, SessionLog},
     logger::{SessionLogger, Undelivered},
     record::{AccessSession, Outcome, SessionId, SourceAddr},
-    rule::{ResourceId, ResourceRule},
+    rule::{ResourceId, ResourceRule, check_rules},
     sink::{SessionRecords, SessionSink, SinkError},
     stats::SessionStats,
 };

@@ -45,6 +45,18 @@ impl ResourceRule {
     }
 }
 
+/// Whether the rules can be used.
+///
+/// # Errors
+/// [`SessionConfigError::Prefixes`].
+pub fn check_rules(rules: &[ResourceRule]) -> Result<(), SessionConfigError> {
+    let prefixes = rules.iter().map(|rule| rule.prefixes.len()).sum();
+    if prefixes > MAX_PREFIXES {
+        return Err(SessionConfigError::Prefixes { prefixes, limit: MAX_PREFIXES });
+    }
+    Ok(())
+}
+
 /// All rules, ready to be looked up: one probe for each length of prefix that occurs.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
@@ -58,10 +70,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(rules: Vec<ResourceRule>) -> Result<Self, SessionConfigError> {
-        let prefixes = rules.iter().map(|rule| rule.prefixes.len()).sum();
-        if prefixes > MAX_PREFIXES {
-            return Err(SessionConfigError::Prefixes { prefixes, limit: MAX_PREFIXES });
-        }
+        check_rules(&rules)?;
         let mut table = Self { rules, ..Self::default() };
         for (at, rule) in table.rules.iter().enumerate() {
             for prefix in &rule.prefixes {

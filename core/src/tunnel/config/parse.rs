@@ -296,7 +296,7 @@ fn mark(text: &str) -> Option<Option<u32>> {
     Some((mark != 0).then_some(mark))
 }
 
-fn endpoint(text: &str) -> Option<Endpoint> {
+pub(super) fn endpoint(text: &str) -> Option<Endpoint> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return (address.port() != 0).then_some(Endpoint::Address(address));
     }

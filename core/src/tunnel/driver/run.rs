@@ -29,6 +29,7 @@ use super::{
     runs::Runs,
     socket::{Received, Socket},
     sockets::{Family, Sockets},
+    watch::Watch,
 };
 use crate::{
     clock::{Instant, SharedClock},
@@ -77,6 +78,7 @@ pub(super) struct Parts {
     pub(super) sender: SyncSender<Command>,
     pub(super) refresh: Refresh,
     pub(super) resolver: Resolver,
+    pub(super) watch: Watch,
 }
 
 /// Everything the thread owns.
@@ -203,8 +205,12 @@ impl Runner {
         {
             self.reopen_sockets(now, wait);
         }
-        let Parts { engine, refresh, .. } = &mut self.parts;
-        engine.take_gave_up(|peer| refresh.gave_up(now, peer));
+        let Parts { engine, refresh, watch, .. } = &mut self.parts;
+        engine.take_new_sessions(|peer| watch.connected(peer));
+        engine.take_gave_up(|peer| {
+            watch.silent(peer);
+            refresh.gave_up(now, peer);
+        });
         if let Some(lookup) = refresh.take_due(now) {
             self.look_up(now, lookup);
         }
@@ -382,6 +388,7 @@ impl Runner {
     fn end_device(&mut self) {
         self.device_ended = true;
         self.unregister_device();
+        self.parts.watch.device_ended();
     }
 
     fn unregister_device(&self) {

@@ -1,0 +1,59 @@
+//! The SDK's own log, of which there is one per process.
+//!
+//! `tracing` has one subscriber per process, so this is the one place with global state. The log's files belong to the
+//! first client that has a log, until it is shut down; what other clients log meanwhile stands in the same files.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tuntrail::{
+    clock::SystemClock,
+    diagnostics::{Diagnostics, DiagnosticsError},
+};
+
+use crate::TuntrailError;
+
+static LOG: OnceLock<Result<Diagnostics, String>> = OnceLock::new();
+static IS_OWNED: AtomicBool = AtomicBool::new(false);
+
+/// The right to write the log's files.
+pub(crate) struct LogOwner;
+
+impl LogOwner {
+    /// Sets the filter, installs the log if this is the first call, and takes over its files if nobody has them.
+    pub(crate) fn claim(filter: &str) -> Result<Option<(Self, Diagnostics)>, TuntrailError> {
+        let log = log(filter)?;
+        if IS_OWNED.swap(true, Ordering::AcqRel) {
+            tracing::debug!("another client has the log's files");
+            return Ok(None);
+        }
+        Ok(Some((Self, log)))
+    }
+}
+
+impl Drop for LogOwner {
+    fn drop(&mut self) {
+        IS_OWNED.store(false, Ordering::Release);
+    }
+}
+
+/// Changes what the process logs.
+pub(crate) fn set_filter(filter: &str) -> Result<(), TuntrailError> {
+    log(filter).map(drop)
+}
+
+fn log(filter: &str) -> Result<Diagnostics, TuntrailError> {
+    // Checked before anything is installed.
+    let new = Diagnostics::new(filter, Arc::new(SystemClock)).map_err(TuntrailError::config)?;
+    let installed = LOG.get_or_init(|| match new.install() {
+        Ok(()) => Ok(new),
+        // The app is written in Rust, too, and has a subscriber of its own; then it has our lines already.
+        Err(DiagnosticsError::Installed) => Ok(new),
+        Err(error) => Err(error.to_string()),
+    });
+    let log = installed.clone().map_err(|reason| TuntrailError::Internal { reason })?;
+    log.set_filter(filter).map_err(TuntrailError::config)?;
+    Ok(log)
+}
