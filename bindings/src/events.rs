@@ -56,6 +56,9 @@ pub enum Event {
     /// The TUN device has ended or was closed by the system: the tunnel carries nothing any more. Stop it, and start a new one if
     /// the user still wants it.
     TunnelDeviceEnded,
+    /// The tunnel has ended by itself, by a failure of the system or a fault of the SDK; its log says which. Stop it, and start a
+    /// new one.
+    TunnelFailed,
     /// The listener was too slow; this many events before this one were dropped.
     EventsDropped {
         /// How many.
@@ -141,6 +144,7 @@ impl Events {
             TunnelEvent::Connected(peer) => self.push(Event::PeerConnected { public_key: peer.to_string() }),
             TunnelEvent::Silent(peer) => self.push(Event::PeerSilent { public_key: peer.to_string() }),
             TunnelEvent::DeviceEnded => self.push(Event::TunnelDeviceEnded),
+            TunnelEvent::Failed => self.push(Event::TunnelFailed),
             _ => {}
         }
     }

@@ -3,9 +3,13 @@
 //! `tracing` has one subscriber per process, so this is the one place with global state. The log's files belong to the
 //! first client that has a log, until it is shut down; what other clients log meanwhile stands in the same files.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    panic,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use tuntrail::{
@@ -44,10 +48,24 @@ pub(crate) fn set_filter(filter: &str) -> Result<(), TuntrailError> {
     log(filter).map(drop)
 }
 
+/// Also has panics logged: UniFFI turns those of calls into exceptions, and those of our threads end only the thread, but on a
+/// phone nobody sees what they say. The text may hold anything, so it is told at level debug only.
+fn install(log: &Diagnostics) -> Result<(), DiagnosticsError> {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let place = info.location().map(ToString::to_string);
+        let thread = thread::current().name().map(str::to_owned);
+        tracing::error!(place, thread, "panic");
+        tracing::debug!(text = info.payload_as_str(), "panic");
+        before(info);
+    }));
+    log.install()
+}
+
 fn log(filter: &str) -> Result<Diagnostics, TuntrailError> {
     // Checked before anything is installed.
     let new = Diagnostics::new(filter, Arc::new(SystemClock)).map_err(TuntrailError::config)?;
-    let installed = LOG.get_or_init(|| match new.install() {
+    let installed = LOG.get_or_init(|| match install(&new) {
         Ok(()) => Ok(new),
         // The app is written in Rust, too, and has a subscriber of its own; then it has our lines already.
         Err(DiagnosticsError::Installed) => Ok(new),

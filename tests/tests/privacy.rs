@@ -13,8 +13,13 @@ use std::{
 };
 
 use support::{Lab, PATIENCE, addr, files, ip};
-use tracing_subscriber::fmt::MakeWriter;
-use tuntrail::upload::UploadOutcome;
+use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use tuntrail::{
+    client::DebugRequest,
+    clock::SystemClock,
+    diagnostics::{Diagnostics, DiagnosticsLimits},
+    upload::UploadOutcome,
+};
 use tuntrail_netlab::{Transfer, UdpExchange};
 
 /// Exit destinations. Their ports and the marked parts of the addresses are nowhere else in the test.
@@ -24,8 +29,14 @@ const CANARIES: [(&str, u16); 3] =
 #[test]
 fn exit_destinations_are_in_no_file_no_request_and_no_diagnostic_line() {
     let said = Said::default();
-    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(said.clone()).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(said.clone());
+    // What a user turns on who wants to help: all lines of our own, to be uploaded.
+    let log = Diagnostics::new("info,tuntrail=trace,flow_logs=trace", Arc::new(SystemClock)).unwrap();
+    tracing_subscriber::registry().with(lines).with(log.layer()).init();
     let mut lab = Lab::new();
+    // Where a client with a log would have it.
+    let log_directory = lab.phone.directory.path().join("diagnostics/w-ext");
+    log.open(&log_directory, DiagnosticsLimits { files: 64, ..DiagnosticsLimits::default() }).unwrap();
     let phone = lab.phone_host();
     for (address, port) in &CANARIES[..2] {
         let to = (ip(address), *port).into();
@@ -53,7 +64,10 @@ fn exit_destinations_are_in_no_file_no_request_and_no_diagnostic_line() {
         assert_clean(&written, "a file");
         let config = support::full_config(side.directory.path(), &lab.server.base_url());
         side.client = tuntrail::client::Client::start(config).unwrap();
-        assert_eq!(side.client.upload("test").unwrap().wait().outcome, UploadOutcome::Complete);
+        log.flush().unwrap();
+        let everything = DebugRequest { verbose: true, note: "test".to_owned(), ..DebugRequest::default() };
+        let debug = side.client.request_debug_upload(&everything, None).unwrap();
+        assert_eq!(debug.upload.wait().outcome, UploadOutcome::Complete);
     }
 
     let mut sent = Vec::new();
@@ -67,6 +81,16 @@ fn exit_destinations_are_in_no_file_no_request_and_no_diagnostic_line() {
     }
     assert!(contains(&sent, b"10.20.0.5:22"));
     assert_clean(&sent, "a request");
+    let mut uploaded = Vec::new();
+    for entry in lab.server.entries("diagnostics.log.test.example").unwrap() {
+        uploaded.extend(entry.payload.bytes());
+    }
+    assert!(contains(&uploaded, b"flow_logs") && contains(&uploaded, b"user bugreport: BUG-"));
+    assert_clean(&uploaded, "a line of the log at the server");
+    for side in [&lab.phone, &lab.router] {
+        let private_id = std::fs::read(side.directory.path().join("log-id")).unwrap();
+        assert!(!contains(&uploaded, private_id.trim_ascii()), "the log says who may write to it");
+    }
 
     let said = said.0.lock().unwrap();
     assert!(contains(&said, b"flow_logs") && contains(&said, b"upload"), "the product says something");

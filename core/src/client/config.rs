@@ -45,8 +45,13 @@ pub struct ClientConfig {
     /// noted below `directory`, and goes on at the next start.
     pub upload: UploadConfig,
     /// Our own log lines. The client writes them to files below `directory` while consent is granted, and deletes them with
-    /// everything else. Default: none.
+    /// everything else. Lines of `INFO` and above go with uploads that somebody asks for. Default: none.
     pub diagnostics: Option<Diagnostics>,
+    /// Name and version of the app, such as `Example VPN 3.2 (417)`, for the records of debug uploads; cut to 128 bytes.
+    /// Default: none.
+    pub app_version: Option<String>,
+    /// Whose [commands](super::Client::handle_command) are obeyed. Default: nobody's.
+    pub remote_commands: RemoteCommands,
     /// The clock. Only tests need another than [`SystemClock`].
     pub clock: SharedClock,
 }
@@ -72,6 +77,8 @@ impl ClientConfig {
             copy_id: None,
             upload,
             diagnostics: None,
+            app_version: None,
+            remote_commands: RemoteCommands::default(),
             clock: Arc::new(SystemClock),
         })
     }
@@ -98,6 +105,20 @@ pub enum SocketStats {
     Always,
 }
 
+/// Whose commands the client obeys: requests of support that no user has made. They hold only under
+/// [`Consent::Granted`], and send nothing that the user has not agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RemoteCommands {
+    /// Nobody's.
+    #[default]
+    Refused,
+    /// Those that the host passes on, for example from a push message.
+    Allowed,
+    /// Also those in the log server's answers to uploads. The client never asks for them: they come with uploads that are
+    /// made anyway. With [`Transport::Host`](crate::upload::Transport::Host) the host passes them on.
+    FromServer,
+}
+
 /// What the server calls each kind of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collections {
@@ -109,6 +130,8 @@ pub struct Collections {
     pub sessions: Collection,
     /// Socket statistics. Default: `sockstats.log.` and the host.
     pub sockets: Collection,
+    /// Our own log, and the records of debug uploads. Default: `diagnostics.log.` and the host.
+    pub diagnostics: Collection,
 }
 
 impl Collections {
@@ -128,6 +151,7 @@ impl Collections {
             flows: format!("flows.log.{host}").parse()?,
             sessions: format!("sessions.log.{host}").parse()?,
             sockets: format!("sockstats.log.{host}").parse()?,
+            diagnostics: format!("diagnostics.log.{host}").parse()?,
         })
     }
 }

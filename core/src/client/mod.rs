@@ -7,13 +7,17 @@
 //! Records exist only under consent: with [`Consent::Unknown`] and [`Consent::Denied`] the tunnel runs, but nothing is
 //! counted, written or sent.
 
+mod commands;
 mod config;
+mod debug;
 mod decision;
 mod export;
 mod identity;
+mod own_log;
 mod recording;
 mod revocation;
 mod socket_stats;
+mod streams;
 mod uploads;
 
 use std::{
@@ -25,10 +29,12 @@ use thiserror::Error;
 use tracing::{debug, info};
 
 pub use self::{
-    config::{ClientConfig, Collections, SocketStats},
+    commands::{CommandError, CommandOutcome},
+    config::{ClientConfig, Collections, RemoteCommands, SocketStats},
+    debug::{DebugMarker, DebugRequest, DebugUpload},
     export::{Export, ExportReport, ExportStream, segment_entries},
-    recording::StoreStats,
     socket_stats::AtEnd,
+    streams::{StoreStats, StreamKind},
 };
 use self::{recording::Recording, uploads::UploadState};
 use crate::{
@@ -40,7 +46,7 @@ use crate::{
     },
     netmap::{NetworkMap, Routes},
     sockstat::{SocketCounters, SocketStatsError, SocketStatsTotals},
-    store::StoreError,
+    store::{AppendError, StoreError},
     tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
     upload::{self, IdError, PublicId, TaskError, UploadStats},
 };
@@ -87,6 +93,15 @@ pub enum ClientError {
     /// The user has not agreed to recording, so there is nothing that could be sent.
     #[error("consent is {0:?}; records are kept and sent only with Consent::Granted")]
     NoConsent(Consent),
+    /// A debug upload's note is no note. It is not repeated here.
+    #[error("the note has {bytes} bytes; at most {} are looked at", debug::MAX_NOTE_INPUT)]
+    NoteTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The record of a debug upload was not taken.
+    #[error("can't note the debug upload: {0}")]
+    Append(#[from] AppendError),
     /// A result came for an upload task that nobody has now.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -126,8 +141,8 @@ pub struct ShutdownReport {
 
 /// The SDK of one VPN app. See the [module documentation](self).
 pub struct Client {
-    config: ClientConfig,
-    state: Mutex<State>,
+    config: Arc<ClientConfig>,
+    state: Arc<Mutex<State>>,
 }
 
 type Observer = Arc<dyn Fn(&Message) + Send + Sync>;
@@ -157,7 +172,7 @@ impl Client {
     pub fn start(config: ClientConfig) -> Result<Self, ClientError> {
         let exit_flows = config.flow.exit_flows;
         let client = Self {
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 consent: Consent::Unknown,
                 network: (NetworkMap::default(), Routes::default()),
                 exit_flows,
@@ -169,8 +184,8 @@ impl Client {
                 tunnel: None,
                 last_tunnel: None,
                 shut_down: false,
-            }),
-            config,
+            })),
+            config: Arc::new(config),
         };
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -345,9 +360,13 @@ impl Client {
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, ClientError> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.shut_down { Err(ClientError::ShutDown) } else { Ok(state) }
+        lock(&self.state)
     }
+}
+
+fn lock(state: &Mutex<State>) -> Result<MutexGuard<'_, State>, ClientError> {
+    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if state.shut_down { Err(ClientError::ShutDown) } else { Ok(state) }
 }
 
 impl Drop for Client {

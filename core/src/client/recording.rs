@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use tracing::debug;
 
 use super::{
-    ClientConfig, ClientError, ClientStats, Observer, State, identity,
+    ClientConfig, ClientError, ClientStats, Observer, RemoteCommands, State, StoreStats, identity,
     socket_stats::{self, SocketRecording},
+    streams::Streams,
 };
 use crate::{
     clock::SharedClock,
@@ -17,18 +18,12 @@ use crate::{
     },
     netmap::{NetworkMap, Routes},
     sockstat::Label,
-    store::{Store, StoreConfig, StoreError, StreamConfig, StreamHandle, StreamName, StreamStats},
+    store::{Store, StoreError, StreamHandle},
     upload::{
         Collection, Envelope, PrivateId, PublicId, UploadPolicy, UploadStream, Uploader,
         encode_trusted_object, forget_request,
     },
 };
-
-/// Directory names of the kinds of records.
-const WINDOWS: &str = "netlog";
-const FLOWS: &str = "flowlog";
-const SESSIONS: &str = "sessions";
-pub(super) const SOCKETS: &str = "sockstats";
 
 pub(super) struct Recording {
     logger: FlowLogger,
@@ -40,52 +35,6 @@ pub(super) struct Recording {
     log_id: PublicId,
 }
 
-/// The store's streams. All of them exist, whatever is being recorded, so that records of an earlier configuration are
-/// sent, counted and, if consent is withdrawn, deleted.
-struct Streams {
-    windows: StreamHandle,
-    flows: StreamHandle,
-    sessions: StreamHandle,
-    sockets: StreamHandle,
-}
-
-/// The figures of each kind of record on disk.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StoreStats {
-    /// Records of windows.
-    pub windows: StreamStats,
-    /// Events of single flows.
-    pub flows: StreamStats,
-    /// Access sessions.
-    pub sessions: StreamStats,
-    /// Socket statistics.
-    pub sockets: StreamStats,
-}
-
-impl StoreStats {
-    /// Records that were taken for writing.
-    #[must_use]
-    pub fn appended(&self) -> u64 {
-        self.all().map(|stream| stream.appended).sum()
-    }
-
-    /// Records given up, of this and of earlier processes; each is in a drop report.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.all().map(|stream| stream.dropped.total().records).sum()
-    }
-
-    /// Bytes on disk.
-    #[must_use]
-    pub fn disk_bytes(&self) -> u64 {
-        self.all().map(|stream| stream.disk_bytes).sum()
-    }
-
-    fn all(&self) -> impl Iterator<Item = &StreamStats> {
-        [&self.windows, &self.flows, &self.sessions, &self.sockets].into_iter()
-    }
-}
-
 impl Recording {
     pub(super) fn start(config: &ClientConfig, state: &State) -> Result<Self, ClientError> {
         let private_id = match &config.private_id {
@@ -93,7 +42,7 @@ impl Recording {
             None => identity::load_or_create(&config.directory)?,
         };
         let log_id = private_id.public();
-        let (store, streams) = open_store(config)?;
+        let (store, streams) = Streams::open(config)?;
         let upload = |stream: &StreamHandle, collection: &Collection, id: &PrivateId, label: Label| {
             let stream = UploadStream::new(stream.clone(), collection.clone(), id.clone())
                 .counted_by(state.sockets.own(label));
@@ -104,6 +53,7 @@ impl Recording {
         };
         let mut upload_config = config.upload.clone();
         upload_config.request_directory = Some(config.request_directory());
+        upload_config.accept_commands = config.remote_commands == RemoteCommands::FromServer;
         let uploader = Uploader::start(
             upload_config,
             vec![
@@ -116,7 +66,15 @@ impl Recording {
                     &config.collections.sockets,
                     &log_id.sockstat_private(),
                     Label::SOCKSTATLOG_LOGGER,
-                ),
+                )
+                .only_when_asked(),
+                upload(
+                    &streams.diagnostics,
+                    &config.collections.diagnostics,
+                    &private_id,
+                    Label::LOGTAIL_LOGGER,
+                )
+                .only_when_asked(),
             ],
             SharedClock::clone(&config.clock),
         )?;
@@ -194,8 +152,7 @@ impl Recording {
 
     /// Everything in the store's queue is given to the disk afterwards.
     pub(super) fn flush_store(&self) -> Result<(), StoreError> {
-        let Streams { windows, flows, sessions, sockets } = &self.streams;
-        windows.flush().and(flows.flush()).and(sessions.flush()).and(sockets.flush())
+        self.streams.flush()
     }
 
     pub(super) fn flow_stats(&self) -> FlowStats {
@@ -207,13 +164,7 @@ impl Recording {
     }
 
     pub(super) fn store_stats(&self) -> StoreStats {
-        let Streams { windows, flows, sessions, sockets } = &self.streams;
-        StoreStats {
-            windows: windows.stats(),
-            flows: flows.stats(),
-            sessions: sessions.stats(),
-            sockets: sockets.stats(),
-        }
+        self.streams.stats()
     }
 
     pub(super) const fn uploader(&self) -> &Arc<Uploader> {
@@ -227,13 +178,12 @@ impl Recording {
 
     /// The streams, with the collections they go to.
     pub(super) fn streams<'a>(&self, config: &'a ClientConfig) -> Vec<(StreamHandle, &'a Collection)> {
-        let Streams { windows, flows, sessions, sockets } = &self.streams;
-        vec![
-            (windows.clone(), &config.collections.windows),
-            (flows.clone(), &config.collections.flows),
-            (sessions.clone(), &config.collections.sessions),
-            (sockets.clone(), &config.collections.sockets),
-        ]
+        self.streams.with_collections(&config.collections)
+    }
+
+    /// Where lines of our own log go when somebody asks for them.
+    pub(super) const fn own_log(&self) -> &StreamHandle {
+        &self.streams.diagnostics
     }
 
     /// Deletes every record, and goes on recording.
@@ -276,7 +226,7 @@ impl Recording {
     /// Deletes what earlier runs recorded.
     pub(super) fn delete_leftovers(config: &ClientConfig) -> Result<(), ClientError> {
         let forgotten = forget_request(&config.request_directory());
-        let (store, _) = open_store(config)?;
+        let (store, _) = Streams::open(config)?;
         store.destroy()?;
         Ok(forgotten?)
     }
@@ -290,30 +240,6 @@ impl Recording {
             let _ = sessions.shutdown();
         }
     }
-}
-
-fn open_store(config: &ClientConfig) -> Result<(Store, Streams), StoreError> {
-    let names = [
-        StreamName::new(WINDOWS)?,
-        StreamName::new(FLOWS)?,
-        StreamName::new(SESSIONS)?,
-        StreamName::new(SOCKETS)?,
-    ];
-    let stream = |name: &StreamName| StreamConfig {
-        max_disk_bytes: config.max_disk_bytes,
-        ..StreamConfig::new(name.clone())
-    };
-    let store = Store::open(
-        StoreConfig {
-            root: config.directory.clone(),
-            role: config.role.clone(),
-            clock: SharedClock::clone(&config.clock),
-        },
-        names.iter().map(stream).collect(),
-    )?;
-    let [windows, flows, sessions, sockets] = names.map(|name| store.stream(&name).ok_or(StoreError::Closed));
-    let streams = Streams { windows: windows?, flows: flows?, sessions: sessions?, sockets: sockets? };
-    Ok((store, streams))
 }
 
 /// Makes the sinks of the loggers.

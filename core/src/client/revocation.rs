@@ -1,8 +1,11 @@
 //! What the user's answer does: recording begins, ends, or is deleted with all that it made.
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{Client, ClientError, decision::Decision, identity, recording::Recording, socket_stats};
+use super::{
+    Client, ClientError, RemoteCommands, commands, decision::Decision, identity, recording::Recording,
+    socket_stats,
+};
 use crate::{
     consent::Consent,
     diagnostics::{Diagnostics, DiagnosticsLimits},
@@ -26,6 +29,9 @@ impl Client {
                 self.finish_deletion(&mut decision)?;
                 decision.grant()?;
                 let recording = Recording::start(&self.config, &state)?;
+                if self.config.remote_commands == RemoteCommands::FromServer {
+                    commands::listen(recording.uploader(), &self.config, &self.state);
+                }
                 state.attach(recording);
                 self.open_diagnostics();
             }
@@ -48,7 +54,9 @@ impl Client {
                     .and_then(|mut decision| self.finish_deletion(&mut decision));
                 if let Err(error) = finished {
                     // Nothing will be sent of it: the next grant comes here, too.
-                    warn!(%error, "can't finish deleting what the user denied");
+                    warn!("can't finish deleting what the user denied");
+                    // A path may name the user.
+                    debug!(%error, "deleting failed");
                 }
                 Ok(())
             }
@@ -61,6 +69,7 @@ impl Client {
             Recording::delete_leftovers(&self.config)?;
             self.delete_diagnostics()?;
             socket_stats::forget(&self.config)?;
+            commands::forget(&self.config)?;
             decision.deleted()?;
         }
         if decision.is_denied() {
@@ -85,10 +94,12 @@ impl Client {
         };
         let diagnostics = self.delete_diagnostics();
         let period = socket_stats::forget(&self.config);
+        let obeyed = commands::forget(&self.config);
         identity::delete(&self.config.directory)?;
         deleted?;
         diagnostics?;
         period?;
+        obeyed?;
         let mut decision = decision?;
         if noted.is_err() {
             // A full disk has room now.
@@ -103,7 +114,8 @@ impl Client {
             && let Err(error) =
                 diagnostics.open(&self.config.diagnostics_directory(), DiagnosticsLimits::default())
         {
-            warn!(%error, "no log files");
+            warn!("no log files");
+            debug!(%error, "opening the log files failed");
         }
     }
 

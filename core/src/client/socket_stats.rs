@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 use super::{
-    Client, ClientConfig, ClientError, SocketStats,
-    recording::{Recording, SOCKETS},
+    Client, ClientConfig, ClientError, SocketStats, State, recording::Recording, streams::StreamKind,
 };
 use crate::{
     clock::SharedClock,
@@ -84,17 +83,7 @@ impl Client {
     /// # Errors
     /// Without consent, when the configuration says [`SocketStats::Always`], and when file or thread can't be made.
     pub fn enable_socket_stats(&self, duration: Duration, at_end: AtEnd) -> Result<(), ClientError> {
-        if duration.is_zero() {
-            return self.disable_socket_stats();
-        }
-        let mut state = self.lock()?;
-        let consent = state.consent;
-        let recording = state.recording.as_mut().ok_or(ClientError::NoConsent(consent))?;
-        if self.config.socket_stats == SocketStats::Always {
-            return Err(ClientError::SocketStatsAlways);
-        }
-        info!(seconds = duration.as_secs(), ?at_end, "socket statistics on");
-        record_for(&self.config, recording, duration, at_end)
+        enable(&self.config, &mut *self.lock()?, duration, at_end)
     }
 
     /// Stops recording socket statistics. What was recorded waits on disk. Harmless when nothing is recorded.
@@ -102,14 +91,7 @@ impl Client {
     /// # Errors
     /// When the configuration says [`SocketStats::Always`], and when the file can't be removed.
     pub fn disable_socket_stats(&self) -> Result<(), ClientError> {
-        let mut state = self.lock()?;
-        if self.config.socket_stats == SocketStats::Always {
-            return Err(ClientError::SocketStatsAlways);
-        }
-        if let Some(recording) = &mut state.recording {
-            recording.sockets.logger = None;
-        }
-        Ok(forget(&self.config)?)
+        disable(&self.config, &mut *self.lock()?)
     }
 
     /// What counts the app's sockets: counters to add to, sockets to register, and the kind of network in use. Valid as long
@@ -120,6 +102,35 @@ impl Client {
     pub fn socket_counters(&self) -> Result<SocketCounters, ClientError> {
         Ok(self.lock()?.sockets.clone())
     }
+}
+
+/// See [`Client::enable_socket_stats`].
+pub(super) fn enable(
+    config: &ClientConfig,
+    state: &mut State,
+    duration: Duration,
+    at_end: AtEnd,
+) -> Result<(), ClientError> {
+    if duration.is_zero() {
+        return disable(config, state);
+    }
+    let consent = state.consent;
+    let recording = state.recording.as_mut().ok_or(ClientError::NoConsent(consent))?;
+    if config.socket_stats == SocketStats::Always {
+        return Err(ClientError::SocketStatsAlways);
+    }
+    info!(seconds = duration.as_secs(), ?at_end, "socket statistics on");
+    record_for(config, recording, duration, at_end)
+}
+
+fn disable(config: &ClientConfig, state: &mut State) -> Result<(), ClientError> {
+    if config.socket_stats == SocketStats::Always {
+        return Err(ClientError::SocketStatsAlways);
+    }
+    if let Some(recording) = &mut state.recording {
+        recording.sockets.logger = None;
+    }
+    Ok(forget(config)?)
 }
 
 /// Goes on with what an earlier run began, or begins what the configuration says.
@@ -164,7 +175,7 @@ fn record_for(
         }
         info!("socket statistics off: their time is over");
         if at_end == AtEnd::Upload {
-            let streams = Some(vec![SOCKETS.to_owned()]);
+            let streams = Some(vec![StreamKind::Sockets.stream_name().to_owned()]);
             // Goes on without us; its result is in our own log.
             let _ = uploader.upload("end of socket statistics", UploadOptions { streams, progress: None });
         }

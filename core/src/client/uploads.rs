@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, own_log, streams::StreamKind};
 use crate::{
     store::Role,
     upload::{
@@ -41,7 +41,8 @@ impl UploadState {
 }
 
 impl Client {
-    /// Closes the open window, puts everything recorded so far on disk, and sends it. `reason` goes to our own logs.
+    /// Closes the open window, puts everything recorded so far on disk, and sends it, with the new lines of our own log from
+    /// `INFO` on. `reason` is a word for our own logs, and must not name addresses or hosts.
     /// Returns when sending has begun; wait on the ticket for the report. If the process is killed before it has ended, the
     /// next start goes on with it.
     ///
@@ -59,6 +60,10 @@ impl Client {
         let state = self.lock()?;
         let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
         state.close_window(recording);
+        let own_log = StreamKind::Diagnostics.stream_name();
+        if options.streams.as_ref().is_none_or(|names| names.iter().any(|name| name == own_log)) {
+            own_log::join(&self.config, recording);
+        }
         Ok(recording.uploader().upload(reason, options))
     }
 

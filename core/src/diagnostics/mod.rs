@@ -22,6 +22,7 @@ mod layer;
 mod line;
 mod rotation;
 mod system;
+mod unsent;
 mod writer;
 
 use std::{
@@ -33,6 +34,7 @@ use std::{
 use thiserror::Error;
 use tracing_subscriber::{Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
 
+pub(crate) use self::unsent::{Selection, Unsent};
 use self::{filter::RuntimeFilter, layer::LineLayer, writer::Shared};
 pub use self::{rotation::DiagnosticsLimits, writer::DiagnosticsStats};
 use crate::clock::SharedClock;

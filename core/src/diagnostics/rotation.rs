@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::unsent;
 use crate::files::create_private_directory;
 
 const EXTENSION: &str = "log";
@@ -123,7 +124,8 @@ pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Deletes our files, and the directory if nothing else is in it.
 pub(super) fn delete_all(directory: &Path) -> io::Result<()> {
-    let mut result = Ok(());
+    // First: numbers begin anew without files, and what is remembered of old ones must not hide new lines.
+    let mut result = unsent::forget(directory);
     for (_, path) in numbered(directory)? {
         let removed = fs::remove_file(path);
         result = result.and(removed);
@@ -133,7 +135,8 @@ pub(super) fn delete_all(directory: &Path) -> io::Result<()> {
     result
 }
 
-fn numbered(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+/// Our files with their numbers, oldest first; none if there is no such directory.
+pub(super) fn numbered(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,

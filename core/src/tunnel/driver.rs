@@ -130,6 +130,9 @@ pub enum TunnelEvent {
     Silent(PublicKey),
     /// The TUN device has ended, or was closed by the system: nothing can be carried any more.
     DeviceEnded,
+    /// The tunnel's thread has ended by itself, by a failure of the system or a fault of ours; the log says which. Stop the
+    /// tunnel and start a new one.
+    Failed,
 }
 
 /// Is told what happens to a tunnel.

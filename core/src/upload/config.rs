@@ -126,6 +126,8 @@ pub struct UploadConfig {
     /// start carries on with it when the process is killed: at most 5 times, within 24 hours. One uploader per directory;
     /// created with mode 0700 if missing. Default: `None`, such a request is forgotten.
     pub request_directory: Option<PathBuf>,
+    /// Read the server's commands from its answers, for [`Uploader::set_command_listener`](super::Uploader).
+    pub(crate) accept_commands: bool,
 }
 
 impl UploadConfig {
@@ -147,6 +149,7 @@ impl UploadConfig {
             policy: UploadPolicy::OnDemand,
             transport: Transport::BuiltIn,
             request_directory: None,
+            accept_commands: false,
         })
     }
 

@@ -146,11 +146,15 @@ impl Shared {
     }
 
     /// What came of a request.
-    pub(super) fn complete(&self, task: u64, answer: Answer) -> Result<(), TaskError> {
+    pub(super) fn complete(&self, task: u64, mut answer: Answer) -> Result<(), TaskError> {
         let mut engine = lock(&self.engine);
         let under_way = engine.current.as_mut().filter(|current| current.task == Some(task));
         let current = under_way.ok_or(TaskError::NotUnderWay { id: task })?;
         current.task = None;
+        let commands = match &mut answer {
+            Answer::Status { commands, .. } => std::mem::take(commands),
+            Answer::Failed(_) => Vec::new(),
+        };
         let at = At { now: self.clock.now(), wall: self.clock.wall(), random: random() };
         let progress = current.pass.answer(&self.env(), answer, at);
         let ticket = Arc::clone(&current.request.ticket);
@@ -163,6 +167,7 @@ impl Shared {
         if let Some(ended) = ended {
             self.finish(ended, None);
         }
+        self.tell_commands(commands);
         Ok(())
     }
 
@@ -209,8 +214,10 @@ impl Shared {
             None => ended.report.clone(),
         };
         let outcome = &ended.report.outcome;
+        // What server and system say about a failure may name hosts and addresses.
+        tracing::debug!(%outcome, "upload outcome");
         tracing::info!(
-            ?outcome,
+            outcome = outcome.name(),
             sent = report.sent_records,
             remaining = report.remaining_records,
             dropped = report.dropped_records,

@@ -2,7 +2,8 @@
 //!
 //! Built for one pass on the upload thread and dropped after it, so that nothing is left open between passes. HTTP/1.1
 //! with one kept-alive connection. Redirects are answers, not instructions: the URL is a secret that must not follow
-//! them. An answer is never trusted: its body is read up to 1 KiB for its message, and only the status decides.
+//! them. An answer is never trusted: its body is read up to 1 KiB for its message, and only the status decides. Where the
+//! host takes [commands](super::commands) from its server, JSON in an answer to a delivered request is read up to 16 KiB.
 //!
 //! The timeouts run on tokio's clock, which stands still in suspend, unlike all others in this crate. That is harmless:
 //! a device that sleeps wakes for nothing here, and after it has woken a dead connection costs what is left of one
@@ -13,11 +14,17 @@ use std::{error::Error as _, fmt, time::Duration};
 use bytes::Bytes;
 use reqwest::{
     Client, Method, Request, Response, Url,
-    header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect, retry,
 };
 
-use super::{body::Body, config::UploadConfig, tls, verdict::sanitize};
+use super::{
+    body::Body,
+    commands::{self, MAX_REPLY},
+    config::UploadConfig,
+    tls,
+    verdict::{Verdict, sanitize},
+};
 
 /// How much of an answer's body is read: enough for an error message, as in logtail.
 pub(super) const MAX_ANSWER: usize = 1024;
@@ -38,6 +45,8 @@ pub(super) enum Answer {
         retry_after: Option<String>,
         /// The beginning of the answer's body, made fit for reports.
         message: String,
+        /// What the server wants done, not looked at yet; empty unless the configuration accepts commands.
+        commands: Vec<String>,
     },
     /// No answer, or none in HTTP.
     Failed(String),
@@ -73,6 +82,7 @@ impl fmt::Debug for Outgoing {
 /// The HTTP client of a pass.
 pub(super) struct Line {
     client: Client,
+    accept_commands: bool,
 }
 
 impl Line {
@@ -91,7 +101,8 @@ impl Line {
         if !config.proxy_from_env {
             builder = builder.no_proxy();
         }
-        builder.build().map(|client| Self { client }).map_err(describe)
+        let accept_commands = config.accept_commands;
+        builder.build().map(|client| Self { client, accept_commands }).map_err(describe)
     }
 
     pub(super) async fn send(&self, outgoing: &Outgoing) -> Answer {
@@ -106,20 +117,34 @@ impl Line {
                     .get(RETRY_AFTER)
                     .and_then(|value| value.to_str().ok())
                     .map(str::to_owned);
-                Answer::Status { status, retry_after, message: sanitize(&beginning(response).await) }
+                let delivered = Verdict::of_status(status) == Verdict::Delivered;
+                if self.accept_commands && delivered && is_json(&response) {
+                    let reply = beginning(response, MAX_REPLY + 1).await;
+                    // The message of a delivery is in no report.
+                    let commands = commands::of_reply(&reply);
+                    return Answer::Status { status, retry_after, message: String::new(), commands };
+                }
+                let message = sanitize(&beginning(response, MAX_ANSWER).await);
+                Answer::Status { status, retry_after, message, commands: Vec::new() }
             }
             Err(error) => Answer::Failed(describe(error)),
         }
     }
 }
 
-/// The beginning of the answer's body, as far as it came.
-async fn beginning(mut response: Response) -> Vec<u8> {
+fn is_json(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// The first `limit` bytes of the answer's body, as far as they came.
+async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
     let mut kept = Vec::new();
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
-            kept.extend(chunk.iter().take(MAX_ANSWER.saturating_sub(kept.len())));
-            if kept.len() >= MAX_ANSWER {
+            kept.extend(chunk.iter().take(limit.saturating_sub(kept.len())));
+            if kept.len() >= limit {
                 break;
             }
         }

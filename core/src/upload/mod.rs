@@ -25,6 +25,7 @@
 
 mod alarm;
 mod body;
+mod commands;
 mod config;
 mod control;
 mod driver;

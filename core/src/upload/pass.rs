@@ -295,7 +295,7 @@ impl Pass {
         at: At,
     ) -> Result<(), Stop> {
         let (status, header, message) = match answer {
-            Answer::Status { status, retry_after, message } => (status, retry_after, message),
+            Answer::Status { status, retry_after, message, .. } => (status, retry_after, message),
             Answer::Failed(error) => return self.repeat(env, flight, Failure::Transport(error), at),
         };
         let Some(mut work) = self.work.take() else { return Ok(()) };

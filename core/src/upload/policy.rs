@@ -90,6 +90,8 @@ struct Stream {
     /// What the pass that runs is sending.
     taken: Pending,
     block: Block,
+    /// Automatic passes leave it out, whatever it has.
+    only_asked: bool,
 }
 
 #[derive(Debug)]
@@ -115,11 +117,12 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    pub(super) fn new(rules: Option<AutomaticPolicy>, streams: usize) -> Self {
+    /// `only_asked` says of each stream whether automatic passes leave it out.
+    pub(super) fn new(rules: Option<AutomaticPolicy>, only_asked: impl Iterator<Item = bool>) -> Self {
         let origin = Instant::from_nanos(0);
         Self {
             rules,
-            streams: vec![Stream::default(); streams],
+            streams: only_asked.map(|only_asked| Stream { only_asked, ..Stream::default() }).collect(),
             network: NetworkState::default(),
             power: PowerState::default(),
             running: false,
@@ -159,7 +162,11 @@ impl Policy {
         if self.next_deadline()? > now {
             return None;
         }
-        let open = self.streams.iter().enumerate().filter(|(_, stream)| stream.block == Block::None);
+        let open = self
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(_, stream)| stream.block == Block::None && !stream.only_asked);
         let limit = rules.daily_metered_bytes.saturating_sub(self.spent);
         Some(Choice {
             streams: open.map(|(index, _)| index).collect(),
@@ -173,7 +180,7 @@ impl Policy {
         let first = First { since: now, old_at: now + rules.max_age };
         let before = self.next_deadline();
         let echo = self.running || now < self.quiet_until;
-        if let Some(Stream { pending, .. }) = self.streams.get_mut(stream) {
+        if let Some(Stream { pending, only_asked: false, .. }) = self.streams.get_mut(stream) {
             pending.bytes = pending.bytes.saturating_add(bytes);
             if !echo {
                 pending.first.get_or_insert(first);
@@ -184,7 +191,7 @@ impl Policy {
 
     /// Records that an earlier process left. How old they are is not known, so they count as old enough.
     pub(super) fn note_leftovers(&mut self, stream: usize, bytes: u64, now: Instant) {
-        if let Some(Stream { pending, .. }) = self.streams.get_mut(stream) {
+        if let Some(Stream { pending, only_asked: false, .. }) = self.streams.get_mut(stream) {
             pending.bytes = pending.bytes.saturating_add(bytes);
             pending.first = Some(First { since: now, old_at: now });
         }
@@ -260,7 +267,9 @@ impl Policy {
             self.not_before = now + rules.min_interval;
         }
         for &index in pass.streams {
-            let Some(stream) = self.streams.get_mut(index) else { continue };
+            let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.only_asked) else {
+                continue;
+            };
             let taken = std::mem::take(&mut stream.taken);
             let refusal = pass.refused.iter().find(|(of, _)| *of == index).map(|(_, refusal)| refusal);
             match refusal {

@@ -60,6 +60,23 @@ pub enum UploadOutcome {
 }
 
 impl UploadOutcome {
+    /// One word, for logs: without anything that the server or the system said.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::NothingToSend => "nothing_to_send",
+            Self::Cancelled => "cancelled",
+            Self::Rejected { .. } => "rejected",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Unreachable { .. } => "unreachable",
+            Self::RetryLater { .. } => "retry_later",
+            Self::BudgetSpent => "budget_spent",
+            Self::StoreFailed { .. } => "store_failed",
+            Self::SetupFailed { .. } => "setup_failed",
+        }
+    }
+
     /// The server has said what it thinks of everything that was pending, or nothing was.
     pub(super) const fn reached_server(&self) -> bool {
         matches!(

@@ -48,6 +48,8 @@ use super::{
 use crate::clock::{Instant, SharedClock};
 
 pub(super) type Listener = Arc<dyn Fn(UploadEvent) + Send + Sync>;
+/// Is told the commands of one answer.
+pub(super) type CommandListener = Arc<dyn Fn(Vec<String>) + Send + Sync>;
 
 pub(super) struct Shared {
     pub(super) config: UploadConfig,
@@ -58,6 +60,7 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     pub(super) engine: Mutex<Engine>,
     listener: Mutex<Option<Listener>>,
+    command_listener: Mutex<Option<CommandListener>>,
 }
 
 impl Shared {
@@ -86,10 +89,12 @@ impl Shared {
             Some(Request { ticket: Ticket::new(None), streams, cause: Cause::Asked, before: None })
         });
         let call_host = queued.is_some();
+        let only_asked = streams.iter().map(|stream| stream.only_asked);
+        let policy = Policy::new(rules, only_asked);
         let control = Control {
             queued,
             running: None,
-            policy: Policy::new(rules, streams.len()),
+            policy,
             file,
             paused: false,
             call_host,
@@ -106,6 +111,7 @@ impl Shared {
             wake: Condvar::new(),
             engine: Mutex::default(),
             listener: Mutex::default(),
+            command_listener: Mutex::default(),
         }
     }
 
@@ -270,6 +276,17 @@ impl Shared {
         let listener = lock(&self.listener).clone();
         if let Some(listener) = listener {
             listener(event);
+        }
+    }
+
+    pub(super) fn set_command_listener(&self, listener: CommandListener) {
+        *lock(&self.command_listener) = Some(listener);
+    }
+
+    pub(super) fn tell_commands(&self, commands: Vec<String>) {
+        let listener = lock(&self.command_listener).clone();
+        if let Some(listener) = listener.filter(|_| !commands.is_empty()) {
+            listener(commands);
         }
     }
 

@@ -64,7 +64,7 @@ pub enum TaskResult {
         status: u16,
         /// The `Retry-After` header as it came.
         retry_after: Option<String>,
-        /// The answer's body, for its message: the first 1 KiB matter.
+        /// The answer's body, for its message: the first 1 KiB matter. Commands in it are not looked at.
         body: Vec<u8>,
     },
     /// No answer, or none in HTTP.
@@ -79,7 +79,8 @@ impl TaskResult {
         match self {
             Self::Answered { status, retry_after, body } => {
                 let beginning = body.get(..MAX_ANSWER).unwrap_or(&body);
-                Answer::Status { status, retry_after, message: sanitize(beginning) }
+                // A host that has the answer gives commands in it to the client itself.
+                Answer::Status { status, retry_after, message: sanitize(beginning), commands: Vec::new() }
             }
             Self::Failed { error } => Answer::Failed(sanitize(error.as_bytes())),
         }

@@ -28,6 +28,8 @@ pub struct UploadStream {
     pub(super) id: PrivateId,
     pub(super) copy_to: Option<PrivateId>,
     pub(super) counter: Option<SocketCounter>,
+    /// Only passes that somebody asked for send it.
+    pub(super) only_asked: bool,
 }
 
 impl UploadStream {
@@ -39,7 +41,7 @@ impl UploadStream {
     }
 
     pub(super) fn from_source(source: Arc<dyn SegmentSource>, collection: Collection, id: PrivateId) -> Self {
-        Self { source, collection, id, copy_to: None, counter: None }
+        Self { source, collection, id, copy_to: None, counter: None, only_asked: false }
     }
 
     /// Lets the server keep a copy in the stream with this id too (`copyId` in the URL).
@@ -54,6 +56,13 @@ impl UploadStream {
     #[must_use]
     pub fn counted_by(mut self, counter: SocketCounter) -> Self {
         self.counter = Some(counter);
+        self
+    }
+
+    /// Leaves it out of [automatic](UploadPolicy::Automatic) uploads: its records wait until somebody asks.
+    #[must_use]
+    pub fn only_when_asked(mut self) -> Self {
+        self.only_asked = true;
         self
     }
 }
@@ -218,6 +227,13 @@ impl Uploader {
     /// on the one that completes a task or cancels; it may call the uploader, and must not block.
     pub fn set_listener(&self, listener: impl Fn(UploadEvent) + Send + Sync + 'static) {
         self.shared.set_listener(Some(Arc::new(listener)));
+    }
+
+    /// Hands the commands of a server's answers to `listener`, in place of the one before: see
+    /// [`UploadConfig::accept_commands`]. Called on the thread that completes a request; it must not block, and must not call
+    /// the uploader.
+    pub(crate) fn set_command_listener(&self, listener: impl Fn(Vec<String>) + Send + Sync + 'static) {
+        self.shared.set_command_listener(Arc::new(listener));
     }
 
     #[cfg(test)]

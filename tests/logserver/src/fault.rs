@@ -12,6 +12,7 @@ use std::{
 
 use axum::http::HeaderValue;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::ServerError;
 
@@ -44,6 +45,8 @@ pub enum Fault {
     LostResponse,
     /// Nothing is stored, and these bytes are sent in place of a response; then the connection closes.
     Garbage(Vec<u8>),
+    /// Nothing goes wrong: the entries are stored, and the answer asks the client to obey these commands.
+    Commands(Vec<Value>),
 }
 
 impl Fault {
@@ -158,6 +161,9 @@ enum FaultKind {
     Garbage {
         text: String,
     },
+    Commands {
+        commands: Vec<Value>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +194,7 @@ impl From<FaultSpec> for (Fault, Times) {
             FaultKind::CloseBeforeResponse => Fault::CloseBeforeResponse,
             FaultKind::LostResponse => Fault::LostResponse,
             FaultKind::Garbage { text } => Fault::Garbage(text.into_bytes()),
+            FaultKind::Commands { commands } => Fault::Commands(commands),
         };
         let times = match spec.times {
             TimesSpec::Count(count) => Times::Exactly(count),
@@ -210,6 +217,7 @@ impl From<(Fault, Times)> for FaultSpec {
             Fault::Garbage(bytes) => {
                 FaultKind::Garbage { text: String::from_utf8_lossy(&bytes).into_owned() }
             }
+            Fault::Commands(commands) => FaultKind::Commands { commands },
         };
         let times = match times {
             Times::Exactly(count) => TimesSpec::Count(count),
@@ -270,6 +278,7 @@ mod tests {
             (Fault::CloseBeforeResponse, Times::ONCE),
             (Fault::LostResponse, Times::ONCE),
             (Fault::Garbage(b"no http".to_vec()), Times::ONCE),
+            (Fault::Commands(vec![serde_json::json!({ "v": 1, "kind": "x" })]), Times::ONCE),
         ];
         for fault in all {
             let text = serde_json::to_string(&FaultSpec::from(fault.clone())).unwrap();

@@ -95,6 +95,13 @@ pub(crate) async fn handle(
             hang_up(Vec::new())
         }
         Some(Fault::Garbage(bytes)) => hang_up(bytes),
+        Some(Fault::Commands(commands)) => {
+            let mut reply = process();
+            if let Some(members) = reply.body.as_object_mut() {
+                members.insert("commands".to_owned(), commands.into());
+            }
+            reply.into_response()
+        }
     }
 }
 

@@ -161,9 +161,11 @@ impl Runner {
     pub(super) fn run(mut self) -> TunnelStats {
         let mut events = Events::new();
         let mut left = Left::Nothing;
+        self.parts.watch.begin();
         loop {
             let now = self.parts.clock.now();
             if matches!(self.handle_commands(now), Next::Stop) {
+                self.parts.watch.stop();
                 break;
             }
             left = match left {
@@ -414,7 +416,9 @@ impl Runner {
                 output.flush();
             }
             Err(error) => {
-                tracing::warn!(%error, ?wait, "no UDP sockets after a network change; trying again");
+                tracing::warn!(?wait, "no UDP sockets after a network change; trying again");
+                // It names the address that they were to be bound to.
+                tracing::debug!(%error, "opening UDP sockets failed");
                 self.rebind = Some((now + wait, (wait * 2).min(MAX_REBIND)));
             }
         }

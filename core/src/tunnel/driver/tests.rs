@@ -189,6 +189,29 @@ fn a_closed_queue_leaves_the_tunnel_running_and_says_so() {
 }
 
 #[test]
+fn the_host_is_told_of_a_peer_once_and_of_the_end_of_the_device() {
+    let (sender, told) = mpsc::channel();
+    let observer: TunnelObserver = Box::new(move |event| sender.send(event).unwrap());
+    let b = Node::start(config(2, 1, None), loopback());
+    let options = TunnelOptions { observer: Some(observer), ..loopback() };
+    let a = Node::start(config(1, 2, b.tunnel.local_addr().v4), options);
+    a.queue.send(&packet(1, 2, b"x")).unwrap();
+    b.receive();
+    assert_eq!(told.recv_timeout(PATIENCE.unwrap()), Ok(TunnelEvent::Connected(key(2).public_key())));
+    a.tunnel.network_changed().unwrap();
+    a.queue.send(&packet(1, 2, b"y")).unwrap();
+    b.receive();
+    // A second session, which is no news. The packet may have gone through the first.
+    while a.tunnel.stats().events.sessions < 2 {
+        thread::yield_now();
+    }
+    a.queue.close();
+    assert_eq!(told.recv_timeout(PATIENCE.unwrap()), Ok(TunnelEvent::DeviceEnded));
+    a.tunnel.stop();
+    assert_eq!(told.try_iter().count(), 0);
+}
+
+#[test]
 fn sockets_are_protected_before_use_and_a_refusal_fails_the_start() {
     let (device, _queue) = packet_queue(1, 1420);
     let options = TunnelOptions {

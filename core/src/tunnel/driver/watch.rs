@@ -2,6 +2,8 @@
 //!
 //! Sessions are renewed every two minutes and handshakes are given up again and again; the host hears only of changes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::{TunnelEvent, TunnelObserver};
 use crate::tunnel::key::PublicKey;
 
@@ -10,11 +12,23 @@ pub(super) struct Watch {
     observer: Option<TunnelObserver>,
     /// The peers that were told of, and whether they were connected then.
     told: Vec<(PublicKey, bool)>,
+    /// The thread runs, and nobody has asked it to stop.
+    is_wanted: bool,
 }
 
 impl Watch {
     pub(super) const fn new(observer: Option<TunnelObserver>) -> Self {
-        Self { observer, told: Vec::new() }
+        Self { observer, told: Vec::new(), is_wanted: false }
+    }
+
+    /// The thread begins.
+    pub(super) const fn begin(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// The thread was asked to end.
+    pub(super) const fn stop(&mut self) {
+        self.is_wanted = false;
     }
 
     /// A session was made.
@@ -51,6 +65,15 @@ impl Watch {
     }
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.is_wanted {
+            // Perhaps in a panic, in which a second one would end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.tell(TunnelEvent::Failed)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -72,5 +95,26 @@ mod tests {
         use TunnelEvent::{Connected, DeviceEnded, Silent};
         let told: Vec<_> = told.try_iter().collect();
         assert_eq!(told, [Connected(a), Silent(b), Silent(a), Connected(a), DeviceEnded]);
+    }
+
+    #[test]
+    fn a_thread_that_ends_unasked_is_told_of_also_after_a_panic() {
+        let (sender, told) = channel();
+        let watch = || {
+            let sender = sender.clone();
+            let mut watch = Watch::new(Some(Box::new(move |event| sender.send(event).unwrap())));
+            watch.begin();
+            watch
+        };
+        let mut stopped = watch();
+        stopped.stop();
+        drop(stopped);
+        assert_eq!(told.try_iter().count(), 0);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _watch = watch();
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [TunnelEvent::Failed]);
     }
 }

@@ -13,7 +13,7 @@ const WIFI: NetworkState =
     NetworkState { connected: true, id: 1, metered: false, roaming: false, low_data: false };
 
 fn automatic() -> Policy {
-    Policy::new(Some(AutomaticPolicy::default()), 2)
+    Policy::new(Some(AutomaticPolicy::default()), [false; 2].into_iter())
 }
 
 fn end<'a>(outcome: &'a UploadOutcome, streams: &'a [usize]) -> PassEnd<'a> {
@@ -41,7 +41,7 @@ fn pass(policy: &mut Policy, seconds: u64, outcome: &UploadOutcome) {
 
 #[test]
 fn on_demand_never_has_a_deadline() {
-    let mut policy = Policy::new(None, 1);
+    let mut policy = Policy::new(None, [false].into_iter());
     policy.set_network(WIFI, at(0), 0);
     policy.note(0, u64::MAX, at(1));
     policy.note_leftovers(0, u64::MAX, at(1));
@@ -146,7 +146,7 @@ fn only_the_refused_stream_is_left_out() {
 #[test]
 fn the_budget_of_a_day_is_for_automatic_passes_on_metered_networks() {
     let rules = AutomaticPolicy { daily_metered_bytes: 1000, ..AutomaticPolicy::default() };
-    let mut policy = Policy::new(Some(rules), 1);
+    let mut policy = Policy::new(Some(rules), [false].into_iter());
     policy.set_network(NetworkState { metered: true, ..WIFI }, at(0), 0);
     let used = |policy: &mut Policy, seconds, wire_bytes, limit| {
         policy.note(0, 1 << 20, at(seconds));
@@ -238,7 +238,7 @@ proptest! {
     fn deadlines_are_met_exactly_when_asking_each_second_would_find_them(
         events in prop::collection::vec(event(), 1..60),
     ) {
-        let mut policy = Policy::new(Some(AutomaticPolicy::default()), 1);
+        let mut policy = Policy::new(Some(AutomaticPolicy::default()), [false].into_iter());
         let mut model = Model { powered: true, ..Model::default() };
         let mut now = 10_000;
         for (event, succeeds) in events {
@@ -299,4 +299,21 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_stream_that_is_only_sent_when_asked_for_makes_no_deadline_and_takes_no_part() {
+    let mut policy = Policy::new(Some(AutomaticPolicy::default()), [false, true].into_iter());
+    policy.set_network(WIFI, at(0), 0);
+    assert!(!policy.note(1, 1 << 20, at(1000)), "a full segment of it changes nothing");
+    policy.note_leftovers(1, 1 << 20, at(1000));
+    assert_eq!(policy.next_deadline(), None);
+    assert!(policy.note(0, 128 * 1024, at(1001)));
+    assert_eq!(policy.handle_deadline(at(1001)), Some(Choice { streams: vec![0], wire_limit: None }));
+    // Somebody asks for all, and the server would not have it: that is no block of an automatic upload.
+    policy.begin(&[0, 1], false);
+    let outcome = UploadOutcome::Complete;
+    let refused = [(1, Refusal::Credentials)];
+    policy.end(&PassEnd { refused: &refused, automatic: false, ..end(&outcome, &[0, 1]) }, at(1002));
+    assert!(policy.blocks().all(|block| block == Block::None));
 }

@@ -154,3 +154,52 @@ fn a_server_that_repeats_the_url_does_not_get_the_id_into_the_report() {
     let report = format!("{:?}", bench.upload()).to_lowercase();
     assert!(report.contains("[removed]") && !report.contains("abab"), "{report}");
 }
+
+/// What a listener for commands heard of one upload that the server answered so.
+fn commands_of(reply: Reply, accept: bool) -> Vec<Vec<String>> {
+    let bench = Bench::with([reply], |config| config.accept_commands = accept);
+    let (heard, commands) = mpsc::channel();
+    bench.uploader.set_command_listener(move |commands| heard.send(commands).unwrap());
+    bench.source.push(&["{}\n"]);
+    bench.upload();
+    // The listener, and with it the sender, goes with the uploader.
+    drop(bench);
+    commands.iter().collect()
+}
+
+#[test]
+fn commands_are_taken_from_json_answers_to_deliveries_and_only_if_they_are_accepted() {
+    const JSON: &str = "Content-Type: Application/JSON; charset=utf-8\r\n";
+    const BODY: &str = r#"{"stored":1,"commands":[{"v":1,"kind":"x"},{"v":2}]}"#;
+    let reply = |status, headers| Reply::Status(status, headers, BODY.to_owned());
+    let expected = [[r#"{"v":1,"kind":"x"}"#.to_owned(), r#"{"v":2}"#.to_owned()]];
+    assert_eq!(commands_of(reply(200, JSON), true), expected);
+    assert_eq!(commands_of(reply(200, JSON), false), [[""; 0]; 0]);
+    assert_eq!(commands_of(reply(200, "Content-Type: text/html\r\n"), true), [[""; 0]; 0]);
+    assert_eq!(commands_of(reply(200, ""), true), [[""; 0]; 0]);
+    assert_eq!(commands_of(reply(404, JSON), true), [[""; 0]; 0]);
+}
+
+#[test]
+fn a_gigabyte_of_commands_is_neither_read_nor_kept() {
+    const HEAD: &[u8] =
+        b"HTTP/1.1 200 x\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n{\"commands\":[";
+    const PIECE: &[u8] = &[b'7'; 16 * 1024];
+    let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let bench =
+        Bench::with([Reply::Flood(HEAD, PIECE, (1 << 30) / PIECE.len(), Arc::clone(&taken))], |config| {
+            config.accept_commands = true;
+        });
+    bench.uploader.set_command_listener(|commands| panic!("{commands:?}"));
+    bench.source.push(&["{}\n"]);
+    let report = bench.upload();
+    assert_eq!(
+        (report.outcome, report.sent_records),
+        (UploadOutcome::Complete, 1),
+        "it was delivered all the same"
+    );
+    drop(bench);
+    // The rest is what the buffers of both ends hold; the connection is closed then.
+    let taken = taken.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(taken < 32 << 20, "{taken} bytes went out");
+}
