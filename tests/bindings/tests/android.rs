@@ -4,17 +4,25 @@
 //! classes: the VPN service of the tests really starts, on the real Rust library, and moves packets through a real tunnel.
 //! The jars come from Maven Central the first time, about 300 MB, and stay in Maven's own cache.
 
-
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::Language;
-use tuntrail_bindings_tests::{Failure, Program, fresh_folder, library, read, search_path, skip, sources, write};
+use tuntrail_bindings_tests::{
+    Failure, Program, fresh_folder, library, read, search_path, skip, sources, write,
+};
 use tuntrail_logserver::{Server, ServerConfig};
 
 /// What `android/tuntrail/src/test` has. A class that is not listed would not run, so a test compares.
-const TEST_CLASSES: &[&str] =
-    &["EventHubTest", "TuntrailTest", "TuntrailVpnServiceTest", "TunnelKeeperTest", "TunnelPlanTest", "WorkerTest"];
+const TEST_CLASSES: &[&str] = &[
+    "EventHubTest",
+    "FollowTest",
+    "TuntrailTest",
+    "TuntrailVpnServiceTest",
+    "TunnelKeeperTest",
+    "TunnelPlanTest",
+    "WorkerTest",
+];
 
 #[test]
 fn the_android_library_compiles_and_keeps_its_promises() -> Result<(), Failure> {
@@ -24,7 +32,12 @@ fn the_android_library_compiles_and_keeps_its_promises() -> Result<(), Failure> 
     let generated = folder.join("generated");
     let library = library("tuntrail_ffi")?;
     // As the app's build does it: with what only Android has.
-    tuntrail_bindgen::generate(&library, Language::Kotlin, &generated, Some(&repository().join("bindings/uniffi.toml")))?;
+    tuntrail_bindgen::generate(
+        &library,
+        Language::Kotlin,
+        &generated,
+        Some(&repository().join("bindings/uniffi.toml")),
+    )?;
 
     // Generated code has warnings of its own, which are UniFFI's affair: a compilation of its own.
     let bindings = folder.join("bindings");
@@ -33,7 +46,12 @@ fn the_android_library_compiles_and_keeps_its_promises() -> Result<(), Failure> 
     let main = folder.join("main");
     let plain = android.join("tuntrail/src/plain");
     toolchain.compile(&[&plain], &[&bindings], &folder.join("plain"), Warnings::Errors)?;
-    toolchain.compile(&[&plain, &android.join("tuntrail/src/main")], &[&bindings], &main, Warnings::Errors)?;
+    toolchain.compile(
+        &[&plain, &android.join("tuntrail/src/main")],
+        &[&bindings],
+        &main,
+        Warnings::Errors,
+    )?;
     let sample = folder.join("sample");
     toolchain.compile(&[&android.join("sample/src")], &[&bindings, &main], &sample, Warnings::Errors)?;
     let snippets = snippets(&folder)?;
@@ -45,7 +63,8 @@ fn the_android_library_compiles_and_keeps_its_promises() -> Result<(), Failure> 
     let native = folder.join("native");
     copy_into(&library, &native)?;
     let mut server = Server::start(ServerConfig::default()).map_err(|error| failed(&error))?;
-    let printed = toolchain.run_tests(&native, &[&tests, &main, &sample, &bindings], &server.base_url(), &folder)?;
+    let printed =
+        toolchain.run_tests(&native, &[&tests, &main, &sample, &bindings], &server.base_url(), &folder)?;
     assert!(printed.contains("\nOK ("), "{printed}");
     let records = |collection| server.entries(collection).map_err(|error| failed(&error));
     let windows = records("windows.android.test")?;
@@ -86,7 +105,8 @@ fn gradle_and_these_tests_use_the_same_versions() -> Result<(), Failure> {
         ("junit", "junit"),
         ("robolectric", "robolectric"),
     ] {
-        let expected = format!("<artifactId>{artifact}</artifactId>\n      <version>{}</version>", version(name));
+        let expected =
+            format!("<artifactId>{artifact}</artifactId>\n      <version>{}</version>", version(name));
         assert!(project.contains(&expected), "{artifact} is not {:?} in pom.xml", version(name));
     }
     Ok(())
@@ -213,6 +233,9 @@ impl Toolchain {
         let dependencies = instrumented.and_then(|jar| jar.parent()).unwrap_or(folder);
         Program::new(&self.java)
             .args(["-ea", "-Dfile.encoding=UTF-8", "-Drobolectric.offline=true"])
+            // What Robolectric and Android's cleaner need of the JDK's insides.
+            .args(["--add-opens", "java.base/java.io=ALL-UNNAMED"])
+            .args(["--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED"])
             .arg(format!("-Drobolectric.dependency.dir={dependencies}"))
             .arg(format!("-Djna.library.path={native}"))
             .arg(format!("-Dtuntrail.logserver={server}"))
@@ -253,5 +276,9 @@ fn copy_into(file: &Utf8Path, folder: &Utf8Path) -> Result<(), Failure> {
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {
-    Failure::Program { command: "the log server".to_owned(), reason: error.to_string(), output: String::new() }
+    Failure::Program {
+        command: "the log server".to_owned(),
+        reason: error.to_string(),
+        output: String::new(),
+    }
 }

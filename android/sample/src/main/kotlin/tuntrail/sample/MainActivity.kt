@@ -27,6 +27,7 @@ import tuntrail.android.TunnelState
 import tuntrail.android.Tuntrail
 import tuntrail.android.TuntrailVpnService
 import tuntrail.android.newExportFile
+import tuntrail.android.reason
 import tuntrail.android.shareExport
 import tuntrail.parseTunnelConfig
 
@@ -80,7 +81,7 @@ class MainActivity : Activity() {
                     settings.tunnel = text
                 }
             } catch (error: TuntrailException) {
-                status.text = error.message
+                status.text = error.reason
                 return@launch
             }
             // Null if the user has allowed it already.
@@ -103,7 +104,7 @@ class MainActivity : Activity() {
             TunnelState.Stopped -> "Off"
             is TunnelState.Waiting -> "Waiting: ${state.reason}"
             is TunnelState.Running -> "On"
-            is TunnelState.Failed -> "Failed: ${state.error.message}"
+            is TunnelState.Failed -> "Failed: ${(state.error as? TuntrailException)?.reason ?: state.error.message}"
         }
     }
 
@@ -159,7 +160,7 @@ class MainActivity : Activity() {
         try {
             what()
         } catch (error: TuntrailException) {
-            result.text = error.message
+            result.text = error.reason
         }
     }
 

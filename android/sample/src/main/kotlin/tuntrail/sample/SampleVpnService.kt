@@ -5,6 +5,9 @@ import android.app.NotificationChannel
 import android.app.NotificationManager
 import android.app.PendingIntent
 import android.content.Intent
+import tuntrail.NetworkMap
+import tuntrail.Node
+import tuntrail.Routes
 import tuntrail.TunnelConfig
 import tuntrail.android.TunnelState
 import tuntrail.android.Tuntrail
@@ -17,7 +20,14 @@ class SampleVpnService : TuntrailVpnService() {
 
     override fun tuntrail(): Tuntrail = sample.tuntrail
 
-    override fun tunnelConfig(): TunnelConfig = parseTunnelConfig(sample.settings.tunnel)
+    override fun tunnelConfig(): TunnelConfig {
+        val config = parseTunnelConfig(sample.settings.tunnel)
+        // Which addresses are this device's and the network's: traffic to all others is exit traffic. A default route doesn't count.
+        val self = Node(id = 1, stableId = "self", addresses = config.addresses.map { it.substringBefore('/') })
+        val routes = Routes(local = config.addresses, routes = config.peers.flatMap { it.allowedIps })
+        sample.tuntrail.client.setNetwork(NetworkMap(selfNode = self), routes)
+        return config
+    }
 
     override fun configure(builder: Builder) {
         builder.setSession("tuntrail sample").setConfigureIntent(openScreen())

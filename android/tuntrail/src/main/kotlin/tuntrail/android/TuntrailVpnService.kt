@@ -33,8 +33,12 @@ abstract class TuntrailVpnService : VpnService() {
     private lateinit var keeper: TunnelKeeper
     private lateinit var networks: NetworkWatcher
     private lateinit var power: PowerWatcher
-    private val deviceEnded: (Event?) -> Unit = { event ->
-        if (event is Event.TunnelDeviceEnded) worker.post(Worker.Key.DEVICE) { keeper.deviceEnded() }
+    private val onEvent: (Event?) -> Unit = { event ->
+        when (event) {
+            is Event.TunnelDeviceEnded -> worker.post(Worker.Key.TUNNEL_ENDED) { keeper.deviceEnded() }
+            is Event.TunnelFailed -> worker.post(Worker.Key.TUNNEL_ENDED) { keeper.tunnelFailed() }
+            else -> {}
+        }
     }
 
     /** The client of the process. Called once, on the service's thread; may wait for the disk. It stays the app's: nobody closes it here. */
@@ -97,7 +101,7 @@ abstract class TuntrailVpnService : VpnService() {
         power.stop()
         worker.post(Worker.Key.TUNNEL) {
             keeper.stop()
-            client?.events?.remove(deviceEnded)
+            client?.events?.remove(onEvent)
         }
         worker.close()
         // Usually the tunnel was stopped before. If the system ends the service, this is the last moment before the process may go.
@@ -157,7 +161,7 @@ abstract class TuntrailVpnService : VpnService() {
         override fun client(): ClientInterface {
             val tuntrail = this@TuntrailVpnService.tuntrail()
             client = tuntrail
-            tuntrail.events.add(deviceEnded)
+            tuntrail.events.add(onEvent)
             return tuntrail.client
         }
 

@@ -35,7 +35,7 @@ internal interface TunnelHost {
  *
  * It has no thread and knows no Android: `TuntrailVpnService` calls it on its worker, always on that one.
  * A tunnel that can't start for want of a network, or because a name can't be found, is tried again when the network changes, not
- * after a time: without a change there is nothing to hope for, and a timer would wake a device in a pocket.
+ * after a time: without a change there is little to hope for, and a timer would wake a device in a pocket.
  */
 internal class TunnelKeeper(private val host: TunnelHost) {
     private var wanted = false
@@ -75,11 +75,12 @@ internal class TunnelKeeper(private val host: TunnelHost) {
     fun deviceEnded() {
         var ended = false
         tell { ended = it.stats().tunnel?.deviceEnded == true }
-        if (running == null || !ended) return
-        halt()
         // The system calls onRevoke if another app is the VPN now. If not, the next network may get a device again.
-        become(TunnelState.Waiting("the system has closed the VPN's device"))
+        if (ended) lost("the system has closed the VPN's device")
     }
+
+    /** The client says that the tunnel has ended by itself. */
+    fun tunnelFailed() = lost("the tunnel has failed; the SDK's log says why")
 
     /** Writes what was recorded so far. */
     fun flush() = tell { it.flush() }
@@ -110,6 +111,12 @@ internal class TunnelKeeper(private val host: TunnelHost) {
         this.client = client
         network?.let(client::setNetworkState)
         power?.let(client::setPowerState)
+    }
+
+    private fun lost(reason: String) {
+        if (running == null) return
+        halt()
+        become(TunnelState.Waiting(reason))
     }
 
     private fun halt() {

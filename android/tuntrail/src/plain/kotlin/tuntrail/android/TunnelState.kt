@@ -1,6 +1,7 @@
 package tuntrail.android
 
 import tuntrail.TunnelInfo
+import tuntrail.TuntrailException
 
 /** What a `TuntrailVpnService` is doing. */
 sealed interface TunnelState {
@@ -19,3 +20,14 @@ sealed interface TunnelState {
 
 /** The user has not allowed this app to be a VPN, or has chosen another one: `VpnService.prepare` asks. */
 class NotPreparedException : Exception("the user has not allowed this app to be a VPN, or has chosen another: ask by VpnService.prepare")
+
+/** What went wrong, in words for a log or a support screen. The text of the exception says `reason=` before it. */
+val TuntrailException.reason: String
+    get() = when (this) {
+        is TuntrailException.Config -> reason
+        is TuntrailException.Storage -> reason
+        is TuntrailException.NoConsent -> reason
+        is TuntrailException.Tunnel -> reason
+        is TuntrailException.Closed -> reason
+        is TuntrailException.Internal -> reason
+    }

@@ -110,7 +110,7 @@ internal suspend fun follow(
             if (event is Event.UploadProgress && event.upload == id) onProgress(event.progress)
         }
     }
-    val report = async(blocking) { upload.wait() }
+    val report = async(blocking) { upload.join() }
     try {
         report.await()
     } catch (cancelled: CancellationException) {

@@ -73,7 +73,7 @@ class FollowTest {
 
         override fun id(): ULong = 7u
 
-        override fun wait(): UploadReport = ended.get()
+        override fun join(): UploadReport = ended.get()
 
         override fun report(): UploadReport? = ended.getNow(null)
 

@@ -1,18 +1,21 @@
 package tuntrail.android
 
-import java.lang.reflect.InvocationHandler
 import java.lang.reflect.Proxy
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import tuntrail.ClientInterface
+import tuntrail.ClientStats
+import tuntrail.EventStats
 import tuntrail.HostResolver
 import tuntrail.NetworkState
 import tuntrail.Peer
 import tuntrail.PowerState
 import tuntrail.SocketProtector
+import tuntrail.TunDevice
 import tuntrail.TunnelConfig
 import tuntrail.TunnelInfo
+import tuntrail.TunnelStats
 import tuntrail.TuntrailException
 
 class TunnelKeeperTest {
@@ -51,7 +54,7 @@ class TunnelKeeperTest {
         assertEquals(emptyList<String>(), host.take())
         host.config = host.config.copy(mtu = 1280u)
         keeper.start()
-        assertEquals(listOf("stopTunnel", "flush", "establish", "startTunnel 7", "state Running"), host.take())
+        assertEquals(listOf("stopTunnel", "flush", "establish", "startTunnel 7"), host.take())
     }
 
     @Test
@@ -107,7 +110,7 @@ class TunnelKeeperTest {
     @Test
     fun `a client that was shut down does not keep it from stopping`() {
         running()
-        host.onStop = { throw TuntrailException.Closed("stop") }
+        host.onStop = { throw TuntrailException.Closed("it was shut down") }
         keeper.stop()
         assertEquals(TunnelState.Stopped, host.state)
     }
@@ -122,6 +125,14 @@ class TunnelKeeperTest {
         assertEquals(listOf("stopTunnel", "flush", "state Waiting"), host.take())
         keeper.networkChanged(WIFI.copy(id = 2u))
         assertEquals(listOf("network 2", "establish", "startTunnel 7", "state Running"), host.take())
+    }
+
+    @Test
+    fun `a tunnel that failed by itself is cleared away`() {
+        running()
+        keeper.tunnelFailed()
+        keeper.tunnelFailed()
+        assertEquals(listOf("stopTunnel", "flush", "state Waiting"), host.take())
     }
 
     private fun running() {
@@ -174,31 +185,60 @@ private class FakeHost : TunnelHost {
         calls += "state ${state::class.simpleName}"
     }
 
-    /** Kotlin mangles the names of methods that take unsigned numbers: none of these does. */
-    private val client = Proxy.newProxyInstance(
-        ClientInterface::class.java.classLoader,
-        arrayOf(ClientInterface::class.java),
-        InvocationHandler { _, method, arguments ->
-            when (method.name) {
-                "setNetworkState" -> note("network ${(arguments[0] as NetworkState).id}")
-                "setPowerState" -> note("power")
-                "startTunnel" -> {
-                    onStart()
-                    note("startTunnel ${(arguments[1] as tuntrail.TunDevice.Tun).descriptor}")
-                    TunnelInfo(localV4 = "0.0.0.0:1", localV6 = null, adapterLuid = null)
-                }
-                "stopTunnel" -> {
-                    onStop()
-                    note("stopTunnel")
-                }
-                "flush" -> note("flush")
-                "stats" -> stats(deviceEnded)
-                else -> throw AssertionError("unexpected call: ${method.name}")
-            }
-        },
-    ) as ClientInterface
+    /** Refuses what is not expected of the keeper. */
+    private val other = Proxy.newProxyInstance(ClientInterface::class.java.classLoader, arrayOf(ClientInterface::class.java)) { _, method, _ ->
+        throw AssertionError("unexpected call: ${method.name}")
+    } as ClientInterface
+
+    private val client = object : ClientInterface by other {
+        override fun setNetworkState(state: NetworkState) = note("network ${state.id}")
+
+        override fun setPowerState(state: PowerState) = note("power")
+
+        override fun startTunnel(
+            config: TunnelConfig,
+            device: TunDevice,
+            protector: SocketProtector?,
+            resolver: HostResolver?,
+        ): TunnelInfo {
+            onStart()
+            note("startTunnel ${(device as TunDevice.Tun).descriptor}")
+            return TunnelInfo(localV4 = "0.0.0.0:1", localV6 = null, adapterLuid = null)
+        }
+
+        override fun stopTunnel() {
+            onStop()
+            note("stopTunnel")
+        }
+
+        override fun flush() = note("flush")
+
+        override fun stats() = stats(deviceEnded)
+    }
 
     private fun note(call: String) {
         calls += call
     }
+
+    private fun stats(ended: Boolean) = ClientStats(
+        flows = null,
+        sessions = null,
+        sockets = null,
+        store = null,
+        tunnel = TunnelStats(
+            txPackets = 0u,
+            txBytes = 0u,
+            rxPackets = 0u,
+            rxBytes = 0u,
+            sessions = 0u,
+            gaveUp = 0u,
+            droppedOutgoing = 0u,
+            droppedIncoming = 0u,
+            deviceEnded = ended,
+            peers = emptyList(),
+        ),
+        uploads = null,
+        log = null,
+        events = EventStats(delivered = 0u, failed = 0u, dropped = 0u),
+    )
 }

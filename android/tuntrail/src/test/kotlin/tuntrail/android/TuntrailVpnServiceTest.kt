@@ -4,11 +4,14 @@ import android.app.Notification
 import android.content.ComponentCallbacks2
 import android.content.Intent
 import android.net.ConnectivityManager
+import android.net.LinkAddress
 import android.net.Network
 import android.net.NetworkCapabilities
+import android.net.RouteInfo
 import android.net.VpnService
 import android.os.BatteryManager
 import android.os.ParcelFileDescriptor
+import com.android.internal.net.VpnConfig
 import java.util.concurrent.BlockingQueue
 import java.util.concurrent.LinkedBlockingQueue
 import java.util.concurrent.TimeUnit
@@ -30,6 +33,7 @@ import org.robolectric.android.controller.ServiceController
 import org.robolectric.annotation.Config
 import org.robolectric.annotation.Implementation
 import org.robolectric.annotation.Implements
+import org.robolectric.annotation.RealObject
 import org.robolectric.shadows.ShadowNetwork
 import org.robolectric.shadows.ShadowNetworkCapabilities
 import tuntrail.Client
@@ -37,9 +41,12 @@ import tuntrail.ClientConfig
 import tuntrail.Collections
 import tuntrail.Consent
 import tuntrail.InterfaceKind
+import tuntrail.NetworkMap
 import tuntrail.NetworkState
+import tuntrail.Node
 import tuntrail.Peer
 import tuntrail.PowerState
+import tuntrail.Routes
 import tuntrail.TunDevice
 import tuntrail.TunnelConfig
 import tuntrail.UploadOutcome
@@ -79,7 +86,7 @@ class TuntrailVpnServiceTest {
             assertArrayEquals(packet, far.device.receive())
         }
         service.onTrimMemory(ComponentCallbacks2.TRIM_MEMORY_BACKGROUND)
-        controller.withIntent(Intent(TuntrailVpnService.ACTION_DISCONNECT)).startCommand(0, 2)
+        service.onStartCommand(Intent(TuntrailVpnService.ACTION_DISCONNECT), 0, 2)
         assertEquals(TunnelState.Stopped, service.next())
         controller.destroy()
         assertTrue(shadowOf(service).isStoppedBySelf)
@@ -98,12 +105,11 @@ class TuntrailVpnServiceTest {
         )
         start()
         val config = ShadowBuilder.last!!
-        assertEquals("[10.77.0.2/24, fd77::2/64]", config.addresses.toString())
+        assertEquals(listOf("10.77.0.2/24", "fd77:0:0:0:0:0:0:2/64"), config.addresses.map { it.toString() })
         assertEquals(listOf("10.77.0.0/24"), config.routes.map { it.destination.toString() })
         assertEquals(listOf("10.77.0.53"), config.dnsServers)
         assertEquals(listOf("example.com"), config.searchDomains)
         assertEquals(1280, config.mtu)
-        assertTrue("a split tunnel must not block other traffic", config.allowIPv6)
         assertFalse(config.isMetered)
         assertFalse(config.blocking)
         assertNull(config.underlyingNetworks)
@@ -111,13 +117,19 @@ class TuntrailVpnServiceTest {
     }
 
     @Test
-    fun `a tunnel that takes all of one family lets nothing around it`() {
+    fun `a tunnel that takes all of one family blocks the other, and one that takes a part does not`() {
         ShadowBuilder.device = TestTun()
-        val peer = tunnel().peers.single().copy(allowedIps = listOf("0.0.0.0/0"))
-        service.tunnel = tunnel().copy(peers = listOf(peer))
+        val peer = tunnel().peers.single()
+        service.tunnel = tunnel().copy(addresses = listOf("fd77::2/64"), peers = listOf(peer.copy(allowedIps = listOf("::/0"))))
         start()
-        assertEquals(listOf("0.0.0.0/0"), ShadowBuilder.last!!.routes.map { it.destination.toString() })
-        assertFalse(ShadowBuilder.last!!.allowIPv6)
+        assertEquals(listOf(0), ShadowBuilder.last!!.routes.map { it.destination.prefixLength })
+        assertFalse(ShadowBuilder.last!!.allowIPv4)
+
+        ShadowBuilder.device = TestTun()
+        service.tunnel = service.tunnel.copy(peers = listOf(peer.copy(allowedIps = listOf("fd77::/64"))))
+        service.onStartCommand(Intent(TuntrailVpnService.ACTION_CONNECT), 0, 2)
+        service.next()
+        assertTrue(ShadowBuilder.last!!.allowIPv4)
     }
 
     @Test
@@ -236,7 +248,12 @@ internal class TestService : TuntrailVpnService() {
             collections = Collections(windows = "windows.android.test"),
             logFilter = "off",
         ),
-    ).also { client = it }
+    ).also {
+        // Without it the far end is somebody on the Internet, of whom no address is recorded.
+        val self = Node(id = 1, stableId = "self", addresses = listOf("10.77.0.2"))
+        it.client.setNetwork(NetworkMap(selfNode = self), Routes(routes = listOf("10.77.0.0/24")))
+        client = it
+    }
 
     override fun tunnelConfig(): TunnelConfig = tunnel
 
@@ -290,22 +307,33 @@ private class FarEnd : AutoCloseable {
 /** In place of the system that makes the TUN device. Everything before that is Android's own code, with its checks. */
 @Implements(VpnService.Builder::class)
 internal class ShadowBuilder {
-    @org.robolectric.annotation.RealObject
+    @RealObject
     private lateinit var real: VpnService.Builder
 
     @Implementation
     @Suppress("unused")
     fun establish(): ParcelFileDescriptor? {
-        val field = VpnService.Builder::class.java.getDeclaredField("mConfig").apply { isAccessible = true }
-        last = field.get(real) as com.android.internal.net.VpnConfig
+        // As the real one does before it calls the system.
+        val config = field("mConfig") as VpnConfig
+        config.addresses = (field("mAddresses") as List<*>).map { it as LinkAddress }
+        config.routes = (field("mRoutes") as List<*>).map { it as RouteInfo }
+        last = config
         val descriptor = device?.descriptor ?: return null
-        return object : ParcelFileDescriptor(createPipe()[0]) {
-            override fun detachFd(): Int = descriptor
+        // Android's own class, but for the number.
+        val (pipe, other) = ParcelFileDescriptor.createPipe()
+        other.close()
+        return object : ParcelFileDescriptor(pipe) {
+            override fun detachFd(): Int {
+                close()
+                return descriptor
+            }
         }
     }
 
+    private fun field(name: String): Any? = VpnService.Builder::class.java.getDeclaredField(name).apply { isAccessible = true }.get(real)
+
     companion object {
         var device: TestTun? = null
-        var last: com.android.internal.net.VpnConfig? = null
+        var last: VpnConfig? = null
     }
 }
