@@ -59,6 +59,7 @@ pub const SDK_STEPS: &[&str] = &[
     "network change",
     "cancelled upload",
     "held up upload",
+    "debug upload",
     "consent",
     "export and clear",
     "log",
