@@ -1,5 +1,13 @@
 //! The `tracing` layer that turns events into lines.
 
+#![cfg_attr(
+    target_os = "android",
+    allow(
+        clippy::missing_const_for_thread_local,
+        reason = "it is const; the lint misreads what is made of it where thread-locals belong to the system"
+    )
+)]
+
 use std::{cell::Cell, sync::Arc};
 
 use tracing::{Event, Level, Subscriber};

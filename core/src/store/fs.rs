@@ -236,10 +236,30 @@ fn is_linked(file: &File) -> io::Result<bool> {
     Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 0)
 }
 
-/// Whether a locked file still has its name: always, since a file that is open keeps it.
-#[cfg(not(unix))]
-fn is_linked(_file: &File) -> io::Result<bool> {
-    Ok(true)
+/// Whether a locked file still has its name. Since Windows 10 an open file can lose it.
+#[cfg(windows)]
+fn is_linked(file: &File) -> io::Result<bool> {
+    use std::os::windows::io::AsRawHandle;
+
+    use windows_sys::Win32::Storage::FileSystem::{
+        FILE_STANDARD_INFO, FileStandardInfo, GetFileInformationByHandleEx,
+    };
+
+    let mut info = FILE_STANDARD_INFO::default();
+    // SAFETY: the handle is open while `file` is borrowed, and pointer and length are those of a structure of the kind
+    // that the call fills in, which outlives it.
+    let done = unsafe {
+        GetFileInformationByHandleEx(
+            file.as_raw_handle(),
+            FileStandardInfo,
+            (&raw mut info).cast(),
+            size_of::<FILE_STANDARD_INFO>() as u32,
+        )
+    };
+    if done == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(!info.DeletePending && info.NumberOfLinks > 0)
 }
 
 /// Mode 0600 for a file that is created, and no link followed at the end of the path.

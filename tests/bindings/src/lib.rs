@@ -4,6 +4,7 @@
 //! through the [`SDK_STEPS`] with the SDK itself; both print `ok NAME` for each. A language whose compiler is missing is skipped with a message that is hard to miss;
 //! with `TUNTRAIL_REQUIRE_TOOLCHAINS=1`, as in CI, that is a failure.
 
+mod mono;
 mod process;
 mod swift;
 
@@ -16,6 +17,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::{BindgenError, Language};
 
 pub use self::{
+    mono::Mono,
     process::{Program, search_path},
     swift::Swift,
 };
@@ -59,6 +61,7 @@ pub const SDK_STEPS: &[&str] = &[
     "network change",
     "cancelled upload",
     "held up upload",
+    "debug upload",
     "consent",
     "export and clear",
     "log",

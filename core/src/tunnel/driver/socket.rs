@@ -54,15 +54,18 @@ impl Received {
 #[derive(Debug)]
 pub(super) struct Socket {
     socket: UdpSocket,
-    state: UdpSocketState,
+    /// `None` where the system's network stack lacks what quinn-udp builds on (on Windows, a provider without
+    /// `WSARecvMsg`; wine): datagrams go one by one then.
+    state: Option<UdpSocketState>,
     batch: Batch,
     port: u16,
 }
 
 impl Socket {
-    /// Takes over a bound socket.
+    /// Takes over a bound socket that doesn't block.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
-        let state = UdpSocketState::new((&socket).into())?;
+        // A socket that is broken shows that when it is used.
+        let state = UdpSocketState::new((&socket).into()).ok();
         options::allow_fragments(&socket);
         options::forget_timestamps(&socket);
         let port = socket.local_addr()?.port();
@@ -87,12 +90,13 @@ impl Socket {
     #[inline]
     pub(super) fn send(&mut self, to: SocketAddr, datagram: &[u8], counts: &mut IoCounts) {
         let Self { socket, state, batch, .. } = self;
-        batch.push(to, datagram, state.max_gso_segments(), &mut sender(socket, state), counts);
+        let max_segments = state.as_ref().map_or(1, UdpSocketState::max_gso_segments);
+        batch.push(to, datagram, max_segments, &mut sender(socket, state.as_ref()), counts);
     }
 
     pub(super) fn flush(&mut self, counts: &mut IoCounts) {
         let Self { socket, state, batch, .. } = self;
-        batch.flush(&mut sender(socket, state), counts);
+        batch.flush(&mut sender(socket, state.as_ref()), counts);
     }
 
     /// Gives up what was not sent.
@@ -106,14 +110,64 @@ impl Socket {
         let mut buffers = received.bytes.chunks_mut(BUFFER_LEN);
         let mut slices: [IoSliceMut<'_>; BUFFERS] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
-        received.filled = self.state.recv((&self.socket).into(), &mut slices, &mut received.meta)?;
+        received.filled = match &self.state {
+            Some(state) => state.recv((&self.socket).into(), &mut slices, &mut received.meta)?,
+            None => receive_one(&self.socket, &mut slices, &mut received.meta)?,
+        };
         Ok(())
     }
 }
 
-fn sender(socket: &UdpSocket, state: &UdpSocketState) -> impl super::batch::Send {
-    |destination: SocketAddr, contents: &[u8], segment_size: Option<usize>| {
-        let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
-        state.try_send(socket.into(), &transmit)
+fn receive_one(
+    socket: &UdpSocket,
+    buffers: &mut [IoSliceMut<'_>],
+    meta: &mut [RecvMeta],
+) -> io::Result<usize> {
+    let (Some(buffer), Some(meta)) = (buffers.first_mut(), meta.first_mut()) else { return Ok(0) };
+    let (len, addr) = socket.recv_from(buffer)?;
+    *meta = RecvMeta::default();
+    (meta.addr, meta.len, meta.stride) = (addr, len, len);
+    Ok(1)
+}
+
+fn sender(socket: &UdpSocket, state: Option<&UdpSocketState>) -> impl super::batch::Send {
+    move |destination: SocketAddr, contents: &[u8], segment_size: Option<usize>| match state {
+        Some(state) => {
+            let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
+            state.try_send(socket.into(), &transmit)
+        }
+        None => socket.send_to(contents, destination).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_batching_datagrams_still_come_and_go_one_by_one() {
+        let bind = || UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let (from, to) = (bind(), bind());
+        let destination = to.local_addr().unwrap();
+        let source = from.local_addr().unwrap();
+        let plain = |socket| Socket { state: None, ..Socket::new(socket).unwrap() };
+        let (mut from, to) = (plain(from), plain(to));
+        // As the tunnel's loop makes them.
+        to.as_udp().set_nonblocking(true).unwrap();
+        let mut counts = IoCounts::default();
+        for datagram in [&b"first"[..], b"other"] {
+            from.send(destination, datagram, &mut counts);
+        }
+        from.flush(&mut counts);
+        assert_eq!(counts, IoCounts::default());
+        let mut received = Received::new();
+        for expected in [&b"first"[..], b"other"] {
+            // What was sent on loopback is there when sending has returned.
+            to.receive(&mut received).unwrap();
+            let datagrams: Vec<_> =
+                received.datagrams().map(|(meta, datagram)| (meta.addr, datagram)).collect();
+            assert_eq!(datagrams, [(source, expected)]);
+        }
+        assert_eq!(to.receive(&mut received).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
