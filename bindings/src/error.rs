@@ -53,9 +53,11 @@ impl From<ClientError> for TuntrailError {
     fn from(error: ClientError) -> Self {
         let reason = error.to_string();
         match error {
-            ClientError::Store(_) | ClientError::Append(_) | ClientError::Export { .. } => {
-                Self::Storage { reason }
-            }
+            // What the client reads and writes itself is in its directory; a thread that can't be made is rarer by far.
+            ClientError::Store(_)
+            | ClientError::Append(_)
+            | ClientError::Export { .. }
+            | ClientError::Io(_) => Self::Storage { reason },
             ClientError::Upload(_)
             | ClientError::Flow(_)
             | ClientError::Session(_)
