@@ -11,7 +11,7 @@ pub enum TuntrailError {
         /// What is wrong, with which value, and what is expected.
         reason: String,
     },
-    /// The directory for records, or a file, can't be used. What was recorded is kept.
+    /// The directory for records, or a file in it, can't be used. What was recorded is kept.
     #[error("{reason}")]
     Storage {
         /// What failed, and where.
