@@ -27,7 +27,6 @@ struct Arguments {
 enum Command {
     /// Run the main job on this machine: traffic through a tunnel becomes flow records at a log server.
     Demo(demo::Arguments),
-    /// Run the reference log server.
     Serve(serve::Arguments),
     Logs(logs::Arguments),
     /// Bring up the WireGuard tunnel of a wg-quick file, with flow logs (Linux, root).

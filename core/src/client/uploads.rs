@@ -42,7 +42,7 @@ impl UploadState {
 
 impl Client {
     /// Closes the open window, puts everything recorded so far on disk, and sends it, with the new lines of our own log from
-    /// `INFO` on. `reason` is a word for our own logs, and must not name addresses or hosts.
+    /// `INFO` on. Waits for the disk, not for the network. `reason` is a word for our own logs, and must not name addresses or hosts.
     /// Returns when sending has begun; wait on the ticket for the report. If the process is killed before it has ended, the
     /// next start goes on with it.
     ///

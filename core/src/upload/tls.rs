@@ -3,30 +3,26 @@
 //! rustls with *ring*, which the tunnel brings anyway. Certificates are checked by the platform (its trust store, its
 //! revocation rules), or against root certificates that the app pins. Built on the upload thread at the start of a
 //! pass, so that a change of the platform's trust store is seen.
+//!
+//! On Android the platform's verifier is Java, and panics unless the app has put its classes into the package and
+//! handed over a context. There Mozilla's roots, which are built in, take its place.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    ClientConfig, Error as TlsError, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, pem::PemObject},
 };
-use rustls_platform_verifier::Verifier;
 
 use super::config::ConfigError;
 
 /// Which certificates of servers are trusted.
 #[derive(Debug, Clone, Default)]
 pub enum Trust {
-    /// Those that the platform trusts. On Android the host must have initialised `rustls-platform-verifier` with its
-    /// context, or every handshake fails.
+    /// Those that the platform trusts. On Android those that Mozilla trusts, as of when the library was built; a private
+    /// authority that the user or an administrator has installed is not among them: pin it.
     #[default]
     Platform,
     /// Those that lead to one of these roots, and no others.
@@ -83,66 +79,35 @@ pub(super) fn client_config(trust: &Trust, https: bool) -> Result<ClientConfig, 
         _ if !https => {
             return Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
         }
-        Trust::Platform => Arc::new(Guarded(platform_verifier(provider)?)),
-        Trust::Pinned(PinnedRoots(roots)) => {
-            WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider)
-                .build()
-                .map_err(|error| TlsError::General(error.to_string()))?
-        }
+        Trust::Platform => platform_verifier(provider)?,
+        Trust::Pinned(PinnedRoots(roots)) => root_verifier(Arc::clone(roots), provider)?,
     };
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-fn platform_verifier(provider: Arc<CryptoProvider>) -> Result<Verifier, TlsError> {
-    guard(|| Verifier::new(provider))
+#[cfg(not(target_os = "android"))]
+fn platform_verifier(provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    Ok(Arc::new(rustls_platform_verifier::Verifier::new(provider)?))
 }
 
-/// Turns a panic into a failed handshake: the verifier for Android panics if the host has not initialised it, and a
-/// missing call must not take the tunnel down.
-#[derive(Debug)]
-struct Guarded<V>(V);
-
-fn guard<T>(check: impl FnOnce() -> Result<T, TlsError>) -> Result<T, TlsError> {
-    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
-        Err(TlsError::General(
-            "the platform's certificate verifier is not initialised; pin roots or call its init".into(),
-        ))
-    })
+#[cfg(target_os = "android")]
+fn platform_verifier(provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    root_verifier(Arc::new(mozilla_roots()), provider)
 }
 
-impl<V: ServerCertVerifier> ServerCertVerifier for Guarded<V> {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        guard(|| self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now))
-    }
+#[cfg(any(target_os = "android", test))]
+fn mozilla_roots() -> RootCertStore {
+    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
+fn root_verifier(
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
+        .build()
+        .map_err(|error| TlsError::General(error.to_string()))?;
+    Ok(verifier)
 }
 
 #[cfg(test)]
@@ -161,9 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_platform_verifier_is_a_failed_handshake() {
-        let result: Result<(), _> = guard(|| panic!("not initialised"));
-        assert!(result.unwrap_err().to_string().contains("not initialised"));
+    fn mozilla_s_roots_check_certificates_and_refuse_one_of_nobody() {
+        let roots = mozilla_roots();
+        // Fewer than this has not been seen in a decade: the list would be cut.
+        assert!(roots.len() > 100, "{}", roots.len());
+        let verifier = root_verifier(Arc::new(roots), Arc::new(ring::default_provider())).unwrap();
+        let name = "logs.example.com".try_into().unwrap();
+        let now = rustls::pki_types::UnixTime::now();
+        let answer =
+            verifier.verify_server_cert(&CertificateDer::from(&b"not one"[..]), &[], &name, &[], now);
+        assert!(matches!(answer, Err(TlsError::InvalidCertificate(_))), "{answer:?}");
     }
 
     #[test]

@@ -188,6 +188,7 @@ internal sealed class App
     internal const string Flows = "flows.log.test.example";
     internal const string Sessions = "sessions.log.test.example";
     internal const string Sockets = "sockets.log.test.example";
+    internal const string Diagnostics = "diagnostics.log.test.example";
 
     private readonly string directory;
 
@@ -251,7 +252,10 @@ internal sealed class App
         string path = name.Length == 0 ? name : this.Path(name);
         return new ClientConfig(path, baseUrl ?? this.Server.Url(), consent)
         {
-            Collections = new Collections { Windows = Windows, Flows = Flows, Sessions = Sessions, Sockets = Sockets },
+            Collections = new Collections
+            {
+                Windows = Windows, Flows = Flows, Sessions = Sessions, Sockets = Sockets, Diagnostics = Diagnostics,
+            },
         };
     }
 

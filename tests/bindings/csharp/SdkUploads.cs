@@ -81,6 +81,24 @@ internal static partial class Program
         Check.Equal(Counts.Of(flow), app.Recorded(flow));
     }
 
+    private static void DebugUploadStep(App app)
+    {
+        DebugUpload debug = app.Client.RequestDebugUpload(new DebugRequest { Note = "It is slow." });
+        using (Upload upload = debug.Upload)
+        {
+            Check.True(upload.Join().Complete && debug.Marker.StartsWith("BUG-", StringComparison.Ordinal), debug.Marker);
+        }
+        Check.Equal(1, app.Server.Entries(App.Diagnostics).Count(
+            entry => entry.Contains(debug.Marker) && entry.Contains("\"It is slow.\"")));
+        const string Command = "{\"v\":1,\"id\":\"case-1\",\"kind\":\"socket_stats\",\"seconds\":600}";
+        CommandOutcome.RecordingSockets outcome = (CommandOutcome.RecordingSockets)app.Client.HandleCommand(Command);
+        Check.Equal(TimeSpan.FromMinutes(10), outcome.Duration);
+        Check.True(app.Client.HandleCommand(Command) is CommandOutcome.Duplicate);
+        app.Client.DisableSocketStats();
+        Check.Throws<TuntrailException.Config>(
+            () => app.Client.HandleCommand("{\"v\":1,\"id\":\"case-2\",\"kind\":\"unheard of\"}"));
+    }
+
     private static void HostTransport(App app)
     {
         ClientConfig config = app.Config("background");
@@ -148,6 +166,8 @@ internal static partial class Program
     {
         ClientConfig config = app.Config("background");
         config.Role = Role.App;
+        // No lines of the log, which go along with uploads.
+        config.LogFilter = "off";
         using (Client client = new Client(config))
         {
             using (Upload upload = client.Upload("scenario"))

@@ -42,6 +42,7 @@ fun tunnel(app: App) {
             flows = FlowSettings(events = true),
             sessions = SessionSettings(listOf(rule(7u, "100.64.0.2/32", 443u))),
             logFilter = "debug",
+            remoteCommands = RemoteCommands.ALLOWED,
         )
     )
     app.client.setListener(app.recorder)
@@ -215,7 +216,8 @@ fun failingCallbacks(app: App) {
         throws<TuntrailException.Tunnel> { app.client.startTunnel(named, device, null, resolver) }
     }
     app.network.unplug()
-    equal(before, openDescriptors())
+    // Fewer, if an idle connection has ended meanwhile.
+    holds(openDescriptors() <= before, before)
 }
 
 fun closing(app: App) {
@@ -229,7 +231,8 @@ fun closing(app: App) {
         { client.setNetwork(networkMap, routes) }, { client.setExitFlows(ExitFlows.OFF) },
         { client.setSessionRules(emptyList()) }, { client.setNetworkState(NetworkState(true)) },
         { client.setPowerState(PowerState()) }, { client.upload("scenario") }, { client.pauseUploads() },
-        { client.resumeUploads() }, { client.nextUploadTask() }, { client.claim(Role.APP) },
+        { client.resumeUploads() }, { client.nextUploadTask() },
+        { client.requestDebugUpload(DebugRequest()) }, { client.handleCommand("{}") }, { client.claim(Role.APP) },
         { client.disableSocketStats() }, { client.socketCounter(64u) }, { client.flush() },
         { client.export(app.path("late.tar.zst")) }, { client.clear() }, { client.logId() }, { client.stats() },
         { client.setLogFilter("info") },
@@ -252,7 +255,7 @@ fun thousandClients(app: App) {
     System.gc()
     val growth = residentBytes().toLong() - memory.toLong()
     System.err.println("growth ${growth shr 10} KiB")
-    // 8 KiB for each: less than the smallest of the buffers that a client has.
+    // 8 KiB for each client: half the write buffer of one of its streams.
     holds(growth < 8 shl 20, growth)
     holds(openDescriptors() <= descriptors, descriptors)
 }
@@ -270,7 +273,8 @@ fun main(arguments: Array<String>) {
     val steps = listOf(
         "configuration" to ::configuration, "tunnel" to ::tunnel, "upload" to ::upload, "exit flows" to ::exitFlows,
         "sessions" to ::sessions, "socket statistics" to ::socketStatistics, "network change" to ::networkChange,
-        "cancelled upload" to ::cancelledUpload, "held up upload" to ::heldUpUpload, "consent" to ::consent,
+        "cancelled upload" to ::cancelledUpload, "held up upload" to ::heldUpUpload, "debug upload" to ::debugUpload,
+        "consent" to ::consent,
         "export and clear" to ::exportAndClear, "log" to ::log, "device end" to ::deviceEnd,
         "failing callbacks" to ::failingCallbacks, "closing" to ::closing, "host transport" to ::hostTransport,
         "claim" to ::claim, "thousand clients" to ::thousandClients,

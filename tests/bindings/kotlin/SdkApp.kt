@@ -15,6 +15,7 @@ const val WINDOWS = "windows.log.test.example"
 const val FLOWS = "flows.log.test.example"
 const val SESSIONS = "sessions.log.test.example"
 const val SOCKETS = "sockets.log.test.example"
+const val DIAGNOSTICS = "diagnostics.log.test.example"
 
 fun equal(expected: Any?, actual: Any?) {
     if (expected != actual) throw AssertionError("expected $expected, got $actual")
@@ -129,7 +130,9 @@ class App(private val directory: File) {
         directory = path(name),
         baseUrl = server.url(),
         consent = consent,
-        collections = Collections(windows = WINDOWS, flows = FLOWS, sessions = SESSIONS, sockets = SOCKETS),
+        collections = Collections(
+            windows = WINDOWS, flows = FLOWS, sessions = SESSIONS, sockets = SOCKETS, diagnostics = DIAGNOSTICS,
+        ),
     )
 
     fun tunnelConfig() = parseTunnelConfig(network.tunnelConfig())

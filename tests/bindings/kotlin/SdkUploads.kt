@@ -2,6 +2,7 @@
 
 import java.net.HttpURLConnection
 import java.net.URI
+import java.time.Duration
 import tuntrail.*
 import uniffi.testpeer.Place
 
@@ -61,6 +62,17 @@ fun heldUpUpload(app: App) {
     equal(flow.counts(), app.recorded(flow))
 }
 
+fun debugUpload(app: App) {
+    val debug = app.client.requestDebugUpload(DebugRequest(note = "It is slow."))
+    debug.upload.use { holds(it.join().complete && debug.marker.startsWith("BUG-"), debug.marker) }
+    equal(1, app.server.entries(DIAGNOSTICS).count { debug.marker in it && "\"It is slow.\"" in it })
+    val command = """{"v":1,"id":"case-1","kind":"socket_stats","seconds":600}"""
+    equal(CommandOutcome.RecordingSockets(Duration.ofMinutes(10)), app.client.handleCommand(command))
+    holds(app.client.handleCommand(command) is CommandOutcome.Duplicate)
+    app.client.disableSocketStats()
+    throws<TuntrailException.Config> { app.client.handleCommand("""{"v":1,"id":"case-2","kind":"unheard of"}""") }
+}
+
 fun hostTransport(app: App) {
     val uploads = UploadSettings(hostTransport = true, headers = listOf(Header("x-app", "scenario")))
     Client(app.config("background").copy(uploads = uploads)).use { client ->
@@ -105,7 +117,8 @@ fun send(task: UploadTask.Send): UploadTaskResult {
 }
 
 fun claim(app: App) {
-    Client(app.config("background").copy(role = Role.APP)).use { client ->
+    // Without lines of the log, which go along with uploads.
+    Client(app.config("background").copy(role = Role.APP, logFilter = "off")).use { client ->
         client.upload("scenario").use { holds(it.join().outcome is UploadOutcome.NothingToSend) }
         holds(client.claim(Role.EXTENSION) > 0u)
         app.upload(client)

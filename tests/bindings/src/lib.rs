@@ -4,7 +4,9 @@
 //! through the [`SDK_STEPS`] with the SDK itself; both print `ok NAME` for each. A language whose compiler is missing is skipped with a message that is hard to miss;
 //! with `TUNTRAIL_REQUIRE_TOOLCHAINS=1`, as in CI, that is a failure.
 
+mod mono;
 mod process;
+mod swift;
 
 use std::{
     env, fmt, fs,
@@ -14,7 +16,11 @@ use std::{
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::{BindgenError, Language};
 
-pub use self::process::{Program, search_path};
+pub use self::{
+    mono::Mono,
+    process::{Program, search_path},
+    swift::Swift,
+};
 
 /// What every caller checks, in this order.
 pub const SCENARIOS: &[&str] = &[
@@ -55,6 +61,7 @@ pub const SDK_STEPS: &[&str] = &[
     "network change",
     "cancelled upload",
     "held up upload",
+    "debug upload",
     "consent",
     "export and clear",
     "log",

@@ -5,6 +5,7 @@ let windows = "windows.log.test.example"
 let flows = "flows.log.test.example"
 let sessions = "sessions.log.test.example"
 let sockets = "sockets.log.test.example"
+let diagnostics = "diagnostics.log.test.example"
 
 func equal<T: Equatable>(_ expected: T, _ actual: T, line: Int = #line) {
     guard expected == actual else { fatalError("line \(line): expected \(expected), got \(actual)") }
@@ -210,7 +211,8 @@ final class App {
     }
 
     func config(_ name: String, consent: Consent = .granted) -> ClientConfig {
-        let names = Collections(windows: windows, flows: flows, sessions: sessions, sockets: sockets)
+        let names = Collections(
+            windows: windows, flows: flows, sessions: sessions, sockets: sockets, diagnostics: diagnostics)
         return ClientConfig(directory: path(name), baseUrl: server.url(), consent: consent, collections: names)
     }
 

@@ -64,6 +64,21 @@ func heldUpUpload(_ app: App) throws {
     equal(flow.counts, try app.recorded(flow))
 }
 
+func debugUpload(_ app: App) throws {
+    let debug = try app.client.requestDebugUpload(request: DebugRequest(note: "It is slow."))
+    holds(try debug.upload.join().complete && debug.marker.hasPrefix("BUG-"), debug.marker)
+    let found = try app.server.entries(collection: diagnostics).filter {
+        $0.contains(debug.marker) && $0.contains("\"It is slow.\"")
+    }
+    equal(1, found.count)
+    let command = #"{"v":1,"id":"case-1","kind":"socket_stats","seconds":600}"#
+    guard case .recordingSockets(600) = try app.client.handleCommand(command: command) else { fatalError("another outcome") }
+    guard case .duplicate = try app.client.handleCommand(command: command) else { fatalError("obeyed twice") }
+    try app.client.disableSocketStats()
+    let unheard = #"{"v":1,"id":"case-2","kind":"unheard of"}"#
+    equal("Config", failure { _ = try app.client.handleCommand(command: unheard) }.kind)
+}
+
 func hostTransport(_ app: App) throws {
     var config = app.config("background")
     config.uploads = UploadSettings(headers: [Header(name: "x-app", value: "scenario")], hostTransport: true)
@@ -112,6 +127,8 @@ func send(url: String, headers: [Header], body: Data) -> UploadTaskResult {
 func claim(_ app: App) throws {
     var config = app.config("background")
     config.role = .app
+    // No lines of the log, which go along with uploads.
+    config.logFilter = "off"
     let client = try Client(config: config)
     equal(.nothingToSend, try client.upload(reason: "scenario").join().outcome)
     holds(try client.claim(role: .extension) > 0)

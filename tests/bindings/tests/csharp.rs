@@ -1,15 +1,13 @@
 //! The C# bindings, compiled with Mono's compiler at the language level they promise, without warnings, and run.
 
-use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::Language;
 use tuntrail_bindings_tests::{
-    Failure, Program, SCENARIOS, SDK_STEPS, all_of, bindings, fresh_folder, read, sdk_bindings, search_path,
-    skip, sources, write,
+    Failure, Mono, SCENARIOS, SDK_STEPS, all_of, bindings, fresh_folder, read, sdk_bindings, sources, write,
 };
 
 #[test]
 fn the_fixture_keeps_its_promises_in_csharp() -> Result<(), Failure> {
-    let Some(mono) = mono()? else { return Ok(()) };
+    let Some(mono) = Mono::find()? else { return Ok(()) };
     let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp")?;
     bindings("tuntrail_ffi_fixture", Language::Csharp, &folder)?;
     let caller = sources().join("csharp");
@@ -27,7 +25,7 @@ fn the_fixture_keeps_its_promises_in_csharp() -> Result<(), Failure> {
 
 #[test]
 fn bindings_of_another_build_are_refused_in_csharp() -> Result<(), Failure> {
-    let Some(mono) = mono()? else { return Ok(()) };
+    let Some(mono) = Mono::find()? else { return Ok(()) };
     let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp-mismatch")?;
     bindings("tuntrail_ffi_fixture", Language::Csharp, &folder)?;
     let source = folder.join("Fixture.cs");
@@ -57,7 +55,7 @@ fn bindings_of_another_build_are_refused_in_csharp() -> Result<(), Failure> {
 
 #[test]
 fn the_sdk_goes_through_all_steps_in_csharp() -> Result<(), Failure> {
-    let Some(mono) = mono()? else { return Ok(()) };
+    let Some(mono) = Mono::find()? else { return Ok(()) };
     let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp-sdk")?;
     sdk_bindings(Language::Csharp, &folder)?;
     let caller = sources().join("csharp");
@@ -73,43 +71,4 @@ fn the_sdk_goes_through_all_steps_in_csharp() -> Result<(), Failure> {
     )?;
     let records = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "csharp-sdk/records")?;
     all_of(SDK_STEPS, &mono.run(&program, &[records.as_str()])?)
-}
-
-struct Mono {
-    compiler: Utf8PathBuf,
-    runtime: Utf8PathBuf,
-}
-
-fn mono() -> Result<Option<Mono>, Failure> {
-    match (search_path("mcs"), search_path("mono")) {
-        (Some(compiler), Some(runtime)) => Ok(Some(Mono { compiler, runtime })),
-        _ => {
-            skip("Mono (C#)", "apt-get install mono-mcs mono-runtime libmono-system-core4.0-cil")?;
-            Ok(None)
-        }
-    }
-}
-
-impl Mono {
-    /// Compiles with every warning on and none allowed.
-    fn compile(&self, folder: &Utf8Path, files: &[Utf8PathBuf]) -> Result<Utf8PathBuf, Failure> {
-        let program = folder.join("caller.exe");
-        Program::new(&self.compiler)
-            .args(["-langversion:7", "-warn:4", "-warnaserror", "-checked+"])
-            .arg(format!("-out:{program}"))
-            // Reads the comments too, and warns of references to nothing.
-            .arg(format!("-doc:{folder}/documentation.xml"))
-            .args(files)
-            .run()?;
-        Ok(program)
-    }
-
-    fn run(&self, program: &Utf8Path, arguments: &[&str]) -> Result<String, Failure> {
-        Program::new(&self.runtime)
-            .arg("--debug")
-            .arg(program)
-            .args(arguments)
-            .env("LD_LIBRARY_PATH", program.parent().unwrap_or(program))
-            .run()
-    }
 }

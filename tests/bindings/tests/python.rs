@@ -24,7 +24,13 @@ fn the_sdk_goes_through_all_steps_in_python() -> Result<(), Failure> {
     sdk_bindings(Language::Python, &folder)?;
     let records = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "python-sdk/records")?;
     let caller = sources().join("python/sdk.py");
-    let output = Program::new(python).arg(caller).arg(&records).env("PYTHONPATH", &folder).run()?;
+    let output = Program::new(python)
+        .arg(caller)
+        .arg(&records)
+        .env("PYTHONPATH", &folder)
+        // Nothing is to be left among the sources.
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .run()?;
     all_of(SDK_STEPS, &output)
 }
 

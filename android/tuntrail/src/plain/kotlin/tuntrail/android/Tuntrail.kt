@@ -1,0 +1,123 @@
+package tuntrail.android
+
+import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.CoroutineDispatcher
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.NonCancellable
+import kotlinx.coroutines.async
+import kotlinx.coroutines.coroutineScope
+import kotlinx.coroutines.flow.Flow
+import kotlinx.coroutines.launch
+import kotlinx.coroutines.withContext
+import tuntrail.Client
+import tuntrail.ClientConfig
+import tuntrail.Consent
+import tuntrail.Event
+import tuntrail.ExportReport
+import tuntrail.Stream
+import tuntrail.UploadInterface
+import tuntrail.UploadProgress
+import tuntrail.UploadReport
+
+/**
+ * A client with coroutines: calls that wait for the disk or the network suspend, and events are a [Flow].
+ *
+ * A process has one, which lives as long as the process: the VPN service and the user interface share it. Everything that is not here
+ * is in [client], whose calls block the thread as their documentation says; its listener is taken.
+ */
+class Tuntrail private constructor(
+    /** The client itself. Its `setListener` must not be called. */
+    val client: Client,
+    private val blocking: CoroutineDispatcher,
+) : AutoCloseable {
+    internal val events = EventHub(client)
+
+    /**
+     * What happens, from the moment of collecting on. Each collector has a queue of its own; one that is too slow finds
+     * [Event.EventsDropped] in place of its oldest events. Ends after [close].
+     *
+     * @throws tuntrail.TuntrailException.Closed when collected after the client was shut down otherwise than by [close].
+     */
+    fun events(): Flow<Event> = events.flow()
+
+    /**
+     * Sends what was recorded until now, the kinds named in [streams] or everything, and returns when that has ended, well or not: see
+     * [UploadReport.complete]. [reason] goes to the SDK's own log.
+     *
+     * [onProgress] is called in the caller's context, never after this has returned. Cancelling the coroutine cancels the upload; what
+     * was not delivered is kept. So an upload that shall outlive a screen belongs in a scope that does.
+     */
+    suspend fun upload(
+        reason: String,
+        streams: List<Stream> = emptyList(),
+        onProgress: suspend (UploadProgress) -> Unit = {},
+    ): UploadReport {
+        // Before the upload begins, so that no progress is missed.
+        val mailbox = Mailbox()
+        val receiver = mailbox::put
+        events.add(receiver)
+        try {
+            // Not to be cancelled in the middle, or it would go on with nobody to cancel it.
+            val upload = withContext(NonCancellable + blocking) { client.upload(reason, streams) }
+            return upload.use { follow(it, mailbox, blocking, onProgress) }
+        } finally {
+            events.remove(receiver)
+        }
+    }
+
+    /**
+     * Writes everything recorded so far into one new file at [path], a `.tar.zst` that a user can look at and mail. Cancelling the
+     * coroutine does not stop it.
+     */
+    suspend fun export(path: String): ExportReport = withContext(blocking) { client.export(path) }
+
+    /** Applies the user's answer; see [Client.setConsent]. */
+    suspend fun setConsent(consent: Consent) = withContext(blocking) { client.setConsent(consent) }
+
+    /** Gives everything recorded so far to the disk: for moments after which the process may be killed. */
+    suspend fun flush() = withContext(blocking) { client.flush() }
+
+    /**
+     * Stops the tunnel, writes every record, ends the client and all flows of events. Waits for the disk. Harmless when repeated; other
+     * calls then throw [tuntrail.TuntrailException.Closed].
+     */
+    override fun close() {
+        try {
+            client.shutdown()
+        } finally {
+            events.close()
+        }
+    }
+
+    companion object {
+        /** Starts a client. Waits for the disk: not for the main thread. */
+        fun open(config: ClientConfig, blocking: CoroutineDispatcher = Dispatchers.IO): Tuntrail =
+            Tuntrail(Client(config), blocking)
+    }
+}
+
+/** Waits for the end of [upload], and tells its progress meanwhile; cancels it if the coroutine is cancelled. */
+internal suspend fun follow(
+    upload: UploadInterface,
+    mailbox: Mailbox,
+    blocking: CoroutineDispatcher,
+    onProgress: suspend (UploadProgress) -> Unit,
+): UploadReport = coroutineScope {
+    val id = upload.id()
+    val progress = launch {
+        while (true) {
+            val event = mailbox.take() ?: break
+            if (event is Event.UploadProgress && event.upload == id) onProgress(event.progress)
+        }
+    }
+    val report = async(blocking) { upload.join() }
+    try {
+        report.await()
+    } catch (cancelled: CancellationException) {
+        // Ends the wait, too, which this scope waits for.
+        withContext(NonCancellable + blocking) { upload.cancel() }
+        throw cancelled
+    } finally {
+        progress.cancel()
+    }
+}

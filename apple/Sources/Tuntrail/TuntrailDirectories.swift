@@ -1,0 +1,56 @@
+import Foundation
+
+/// Where records and exports are: in the container of the app group, so that the app can read what its extension wrote.
+public struct TuntrailDirectories: Equatable, Sendable {
+    /// For `ClientConfig.directory`. Excluded from backups. App and extension may share it, each in its own role.
+    public let records: URL
+    /// Where exported files appear. Excluded from backups, and the system may empty it when it wants space.
+    public let exports: URL
+
+    /// Makes both in `container`, if they are not there.
+    ///
+    /// - Throws: `TuntrailError.Storage`.
+    public init(container: URL) throws {
+        let library = container.appendingPathComponent("Library", isDirectory: true)
+        records = library.appendingPathComponent("Application Support/tuntrail", isDirectory: true)
+        exports = library.appendingPathComponent("Caches/tuntrail-exports", isDirectory: true)
+        for directory in [records, exports] {
+            do {
+                var isDirectory: ObjCBool = false
+                let isThere = FileManager.default.fileExists(atPath: directory.path, isDirectory: &isDirectory)
+                if isThere && isDirectory.boolValue { continue }
+                try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+                try Self.mark(directory)
+            } catch {
+                throw TuntrailError.Storage(reason: "\(directory.path) can't be made: \(error.localizedDescription)")
+            }
+        }
+    }
+
+    private static func mark(_ directory: URL) throws {
+        #if os(iOS)
+        // Readable while the device is locked, as a tunnel runs then, too; what is made inside inherits it.
+        try FileManager.default.setAttributes(
+            [.protectionKey: FileProtectionType.completeUntilFirstUserAuthentication], ofItemAtPath: directory.path)
+        #endif
+        #if canImport(NetworkExtension)
+        var values = URLResourceValues()
+        values.isExcludedFromBackup = true
+        var directory = directory
+        try directory.setResourceValues(values)
+        #endif
+    }
+
+    #if canImport(NetworkExtension)
+    /// Makes both in the container of an app group that the entitlements of app and extension name.
+    ///
+    /// - Throws: `TuntrailError.Config` if the entitlements don't, `TuntrailError.Storage` as ``init(container:)``.
+    public init(appGroup: String) throws {
+        guard let container = FileManager.default.containerURL(forSecurityApplicationGroupIdentifier: appGroup) else {
+            throw TuntrailError.Config(
+                reason: "there is no container for \(appGroup): add the app group to the entitlements of app and extension")
+        }
+        try self.init(container: container)
+    }
+    #endif
+}

@@ -1,0 +1,284 @@
+//! The Kotlin below `android/`, compiled against the real Android API (warnings are errors) and run on the JVM.
+//!
+//! Google's tools and repository can't be reached everywhere, so Gradle does not run here. Robolectric brings Android's own
+//! classes: the VPN service of the tests really starts, on the real Rust library, and moves packets through a real tunnel.
+//! The jars come from Maven Central the first time, about 300 MB, and stay in Maven's own cache.
+
+use std::fs;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use tuntrail_bindgen::Language;
+use tuntrail_bindings_tests::{
+    Failure, Program, fresh_folder, library, read, search_path, skip, sources, write,
+};
+use tuntrail_logserver::{Server, ServerConfig};
+
+/// What `android/tuntrail/src/test` has. A class that is not listed would not run, so a test compares.
+const TEST_CLASSES: &[&str] = &[
+    "EventHubTest",
+    "FollowTest",
+    "TuntrailTest",
+    "TuntrailVpnServiceTest",
+    "TunnelKeeperTest",
+    "TunnelPlanTest",
+    "WorkerTest",
+];
+
+#[test]
+fn the_android_library_compiles_and_keeps_its_promises() -> Result<(), Failure> {
+    let Some(toolchain) = Toolchain::find()? else { return Ok(()) };
+    let android = android();
+    let folder = fresh_folder(env!("CARGO_TARGET_TMPDIR"), "android")?;
+    let generated = folder.join("generated");
+    let library = library("tuntrail_ffi")?;
+    // As the app's build does it: with what only Android has.
+    tuntrail_bindgen::generate(
+        &library,
+        Language::Kotlin,
+        &generated,
+        Some(&repository().join("bindings/uniffi.toml")),
+    )?;
+
+    // Generated code has warnings of its own, which are UniFFI's affair: a compilation of its own.
+    let bindings = folder.join("bindings");
+    let stand_ins = sources().join("android/stand-ins");
+    toolchain.compile(&[&generated, &stand_ins], &[], &bindings, Warnings::Allowed)?;
+    let main = folder.join("main");
+    let plain = android.join("tuntrail/src/plain");
+    toolchain.compile(&[&plain], &[&bindings], &folder.join("plain"), Warnings::Errors)?;
+    toolchain.compile(
+        &[&plain, &android.join("tuntrail/src/main")],
+        &[&bindings],
+        &main,
+        Warnings::Errors,
+    )?;
+    let sample = folder.join("sample");
+    toolchain.compile(&[&android.join("sample/src")], &[&bindings, &main], &sample, Warnings::Errors)?;
+    let snippets = snippets(&folder)?;
+    toolchain.compile(&[&snippets], &[&bindings, &main], &folder.join("guide"), Warnings::Errors)?;
+    // Tests look inside, as they do in Gradle.
+    let tests = folder.join("test");
+    toolchain.compile_friend(&[&android.join("tuntrail/src/test")], &[&bindings, &main], &main, &tests)?;
+
+    let native = folder.join("native");
+    copy_into(&library, &native)?;
+    let mut server = Server::start(ServerConfig::default()).map_err(|error| failed(&error))?;
+    let printed =
+        toolchain.run_tests(&native, &[&tests, &main, &sample, &bindings], &server.base_url(), &folder)?;
+    assert!(printed.contains("\nOK ("), "{printed}");
+    let records = |collection| server.entries(collection).map_err(|error| failed(&error));
+    let windows = records("windows.android.test")?;
+    assert!(
+        windows.iter().any(|entry| entry.to_json().contains("10.77.0.2:4444")),
+        "the packet that the test sent through the tunnel is in no record"
+    );
+    server.stop();
+    Ok(())
+}
+
+#[test]
+fn all_test_classes_run() -> Result<(), Failure> {
+    let mut found: Vec<String> = kotlin_files(&android().join("tuntrail/src/test"))?
+        .iter()
+        .filter_map(|path| path.file_stem().filter(|name| name.ends_with("Test")).map(str::to_owned))
+        .collect();
+    found.sort_by_key(|name| name.to_lowercase());
+    let mut listed = TEST_CLASSES.to_vec();
+    listed.sort_by_key(|name| name.to_lowercase());
+    assert_eq!(found, listed);
+    Ok(())
+}
+
+#[test]
+fn gradle_and_these_tests_use_the_same_versions() -> Result<(), Failure> {
+    let catalog = read(&android().join("gradle/libs.versions.toml"))?;
+    let project = read(&sources().join("android/pom.xml"))?;
+    let version = |name: &str| {
+        let line = catalog.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap_or_default();
+        line.split('"').nth(1).unwrap_or_default().to_owned()
+    };
+    for (name, artifact) in [
+        ("kotlin", "kotlin-compiler-embeddable"),
+        ("coroutines", "kotlinx-coroutines-core-jvm"),
+        ("coroutines", "kotlinx-coroutines-android"),
+        ("jna", "jna"),
+        ("junit", "junit"),
+        ("robolectric", "robolectric"),
+    ] {
+        let expected =
+            format!("<artifactId>{artifact}</artifactId>\n      <version>{}</version>", version(name));
+        assert!(project.contains(&expected), "{artifact} is not {:?} in pom.xml", version(name));
+    }
+    Ok(())
+}
+
+fn repository() -> Utf8PathBuf {
+    // Two up from tests/bindings.
+    sources().ancestors().nth(2).map(Utf8Path::to_path_buf).unwrap_or_default()
+}
+
+fn android() -> Utf8PathBuf {
+    repository().join("android")
+}
+
+/// The Kotlin of docs/android.md, one file per block, in packages of their own. Blocks begin with the file they belong into.
+fn snippets(folder: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
+    let out = folder.join("snippets");
+    fs::create_dir_all(&out).map_err(|source| Failure::File { path: out.clone(), source })?;
+    let guide = read(&repository().join("docs/android.md"))?;
+    let blocks: Vec<&str> =
+        guide.split("\n```kotlin\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+    assert!(blocks.len() >= 4, "docs/android.md has {} blocks of Kotlin", blocks.len());
+    for (number, block) in blocks.iter().enumerate() {
+        write(&out.join(format!("Snippet{number}.kt")), &format!("{block}\n"))?;
+    }
+    Ok(out)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Warnings {
+    Allowed,
+    Errors,
+}
+
+struct Toolchain {
+    java: Utf8PathBuf,
+    jars: Vec<Utf8PathBuf>,
+}
+
+impl Toolchain {
+    /// The toolchain, fetched if it isn't there yet.
+    fn find() -> Result<Option<Self>, Failure> {
+        let (Some(java), Some(maven)) = (search_path("java"), search_path("mvn")) else {
+            skip("Java or Maven (Android)", "apt-get install default-jdk-headless maven")?;
+            return Ok(None);
+        };
+        let list = Utf8Path::new(env!("CARGO_TARGET_TMPDIR")).join("android-class-path");
+        let jars = |list| -> Option<Vec<Utf8PathBuf>> {
+            let jars: Vec<Utf8PathBuf> = read(list).ok()?.trim().split(':').map(Utf8PathBuf::from).collect();
+            jars.iter().all(|jar| jar.is_file()).then_some(jars)
+        };
+        let project = sources().join("android/pom.xml");
+        // The list of an older project, or of a cache that was cleared, is made anew.
+        let newer = |path: &Utf8Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+        if newer(&list) < newer(&project) || jars(&list).is_none() {
+            let fetched = Program::new(maven)
+                .args(["-q", "-B", "dependency:build-classpath"])
+                .arg(format!("-Dmdep.outputFile={list}"))
+                .arg("-f")
+                .arg(&project)
+                .run();
+            if let Err(error) = fetched {
+                skip("Android's classes from Maven Central", &error.to_string())?;
+                return Ok(None);
+            }
+        }
+        Ok(jars(&list).map(|jars| Self { java, jars }))
+    }
+
+    fn compile(
+        &self,
+        folders: &[&Utf8Path],
+        classes: &[&Utf8Path],
+        out: &Utf8Path,
+        warnings: Warnings,
+    ) -> Result<(), Failure> {
+        let strict = if warnings == Warnings::Errors { "-Werror" } else { "-nowarn" };
+        self.kotlin(folders, classes, out, &[strict])
+    }
+
+    /// With access to what is internal to the module in `friend`.
+    fn compile_friend(
+        &self,
+        folders: &[&Utf8Path],
+        classes: &[&Utf8Path],
+        friend: &Utf8Path,
+        out: &Utf8Path,
+    ) -> Result<(), Failure> {
+        self.kotlin(folders, classes, out, &["-Werror", &format!("-Xfriend-paths={friend}")])
+    }
+
+    fn kotlin(
+        &self,
+        folders: &[&Utf8Path],
+        classes: &[&Utf8Path],
+        out: &Utf8Path,
+        options: &[&str],
+    ) -> Result<(), Failure> {
+        let mut files = Vec::new();
+        for folder in folders {
+            files.extend(kotlin_files(folder)?);
+        }
+        Program::new(&self.java)
+            // A compiler that runs once needn't be optimised while it runs.
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+            .args(["-cp", &self.class_path(&[]), "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"])
+            .args(["-no-stdlib", "-no-reflect", "-jvm-target", "17"])
+            .args(options)
+            .args(["-cp", &self.class_path(classes), "-d", out.as_str()])
+            .args(files)
+            .run()
+            .map(drop)
+    }
+
+    fn run_tests(
+        &self,
+        native: &Utf8Path,
+        classes: &[&Utf8Path],
+        server: &str,
+        folder: &Utf8Path,
+    ) -> Result<String, Failure> {
+        // Where Robolectric looks for the classes that it runs.
+        let instrumented = self.jars.iter().find(|jar| jar.as_str().contains("android-all-instrumented"));
+        let dependencies = instrumented.and_then(|jar| jar.parent()).unwrap_or(folder);
+        Program::new(&self.java)
+            .args(["-ea", "-Dfile.encoding=UTF-8", "-Drobolectric.offline=true"])
+            // What Robolectric and Android's cleaner need of the JDK's insides.
+            .args(["--add-opens", "java.base/java.io=ALL-UNNAMED"])
+            .args(["--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED"])
+            .arg(format!("-Drobolectric.dependency.dir={dependencies}"))
+            .arg(format!("-Djna.library.path={native}"))
+            .arg(format!("-Dtuntrail.logserver={server}"))
+            .args(["-cp", &self.class_path(classes), "org.junit.runner.JUnitCore"])
+            .args(TEST_CLASSES.iter().map(|name| format!("tuntrail.android.{name}")))
+            .run()
+    }
+
+    fn class_path(&self, first: &[&Utf8Path]) -> String {
+        let jars = self.jars.iter().filter(|jar| !jar.as_str().contains("android-all-instrumented"));
+        let parts: Vec<&str> =
+            first.iter().map(|path| path.as_str()).chain(jars.map(|jar| jar.as_str())).collect();
+        // The separator of the systems these tests run on.
+        parts.join(":")
+    }
+}
+
+fn kotlin_files(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Failure> {
+    let failed = |source| Failure::File { path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in folder.read_dir_utf8().map_err(failed)? {
+        let path = entry.map_err(failed)?.into_path();
+        if path.is_dir() {
+            files.extend(kotlin_files(&path)?);
+        } else if path.extension() == Some("kt") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn copy_into(file: &Utf8Path, folder: &Utf8Path) -> Result<(), Failure> {
+    let copy = folder.join(file.file_name().unwrap_or_default());
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::copy(file, &copy))
+        .map(drop)
+        .map_err(|source| Failure::File { path: copy, source })
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::Program {
+        command: "the log server".to_owned(),
+        reason: error.to_string(),
+        output: String::new(),
+    }
+}
