@@ -71,7 +71,7 @@ pub struct Routes {
     pub local: Vec<String>,
     /// What is routed into the tunnel.
     #[uniffi(default = [])]
-    pub routes: Vec<String>,
+    pub remote: Vec<String>,
     /// Subnets that this device serves to others.
     #[uniffi(default = [])]
     pub subnet_routes: Vec<String>,
@@ -202,7 +202,7 @@ impl Routes {
     pub(crate) fn into_core(self) -> Result<netmap::Routes, TuntrailError> {
         Ok(netmap::Routes::new(
             prefixes(&self.local)?,
-            prefixes(&self.routes)?,
+            prefixes(&self.remote)?,
             prefixes(&self.subnet_routes)?,
         ))
     }

@@ -56,5 +56,5 @@ package func networkMap(of config: TunnelConfig) throws -> (NetworkMap, Routes) 
         Node(id: Int64(id), stableId: peer.publicKey, addresses: peer.allowedIps)
     }
     let map = NetworkMap(selfNode: this, peers: peers)
-    return (map, Routes(local: own, routes: config.peers.flatMap(\.allowedIps)))
+    return (map, Routes(local: own, remote: config.peers.flatMap(\.allowedIps)))
 }

@@ -166,7 +166,7 @@ fn errors_keep_their_kind_across_the_boundary() {
         tags: Vec::new(),
     };
     let map = NetworkMap { self_node: Some(node), peers: Vec::new(), users: Vec::new() };
-    let routes = Routes { local: Vec::new(), routes: Vec::new(), subnet_routes: Vec::new() };
+    let routes = Routes { local: Vec::new(), remote: Vec::new(), subnet_routes: Vec::new() };
     let error = client.set_network(map, routes).unwrap_err();
     assert!(error.to_string().contains("100.64.0.999"), "{error}");
 }

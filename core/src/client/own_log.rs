@@ -20,7 +20,7 @@ use crate::{
 
 /// Entries between two flushes: half of what the stream's queue takes, so that none is refused however slow the disk.
 const FLUSH_RECORDS: u32 = 128;
-/// The same in bytes.
+/// The same in bytes, and little, for memory's sake.
 const FLUSH_BYTES: usize = 128 * 1024;
 /// Whose lines are about uploads.
 const UPLOADS: &str = "tuntrail::upload";

@@ -15,9 +15,11 @@ use super::{
     SegmentInfo, SeqRange, StoreError, StreamState, StreamStats, report::Ledger,
 };
 
-/// Most records and payload bytes in a stream's queue: a second of very heavy logging, and a quarter MiB.
+/// Most records in a stream's queue: a second of very heavy logging.
 pub(super) const QUEUE_RECORDS: usize = 256;
-pub(super) const QUEUE_BYTES: usize = 256 * 1024;
+/// Most payload bytes in it: a full window of 16,384 flows is 1.5 MiB, in several records that come at once. The memory is
+/// taken only then, and given back when they are written.
+pub(super) const QUEUE_BYTES: usize = 2 * 1024 * 1024;
 
 /// From here on the writer need not wait for more: one write of 16 KiB costs little more than a small one.
 pub(super) const WRITE_BYTES: usize = 16 * 1024;

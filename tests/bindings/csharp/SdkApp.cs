@@ -228,7 +228,7 @@ internal sealed class App
 
     internal static Routes Routes
     {
-        get { return new Routes { Local = new[] { "100.64.0.1" }, RoutesValue = new[] { "100.64.0.0/10", "10.20.0.0/16" } }; }
+        get { return new Routes { Local = new[] { "100.64.0.1" }, Remote = new[] { "100.64.0.0/10", "10.20.0.0/16" } }; }
     }
 
     internal static ResourceRule Rule(ulong resource, string prefix, ushort port)

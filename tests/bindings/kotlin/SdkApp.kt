@@ -110,7 +110,7 @@ val peerNode = Node(
     id = 2, stableId = "n2", name = "office.example.com.", addresses = listOf("100.64.0.2", "fd7a:115c:a1e0::2"),
 )
 val networkMap = NetworkMap(ownNode, listOf(peerNode), listOf(User(9, "user@example.com")))
-val routes = Routes(local = listOf("100.64.0.1"), routes = listOf("100.64.0.0/10", "10.20.0.0/16"))
+val routes = Routes(local = listOf("100.64.0.1"), remote = listOf("100.64.0.0/10", "10.20.0.0/16"))
 
 class App(private val directory: File) {
     val server = LogServer.start()

@@ -45,7 +45,7 @@ def tunnel(app):
     more = {"flows": flows, "sessions": sessions, "remote_commands": sdk.RemoteCommands.ALLOWED, "log_filter": "debug"}
     app.client = sdk.Client(config(app.path("records"), app.server, **more))
     app.client.set_listener(app.recorder)
-    app.client.set_network(network_map(), sdk.Routes(local=["100.64.0.1"], routes=["100.64.0.0/10", "10.20.0.0/16"]))
+    app.client.set_network(network_map(), sdk.Routes(local=["100.64.0.1"], remote=["100.64.0.0/10", "10.20.0.0/16"]))
     named = app.tunnel_config()
     peer = named.peers[0]
     peer.endpoint = peer.endpoint.replace("127.0.0.1", "vpn.example.com")

@@ -97,7 +97,7 @@ class App:
 
     def start_tunnel(self, client, protector=None, resolver=None):
         device = sdk.TunDevice.TUN(self.network.attach())
-        client.set_network(network_map(), sdk.Routes(local=["100.64.0.1"], routes=["100.64.0.0/10", "10.20.0.0/16"]))
+        client.set_network(network_map(), sdk.Routes(local=["100.64.0.1"], remote=["100.64.0.0/10", "10.20.0.0/16"]))
         return client.start_tunnel(self.tunnel_config(), device, protector, resolver)
 
     def forget_protected(self):

@@ -177,7 +177,7 @@ func networkMap() -> NetworkMap {
     return NetworkMap(selfNode: own, peers: [peer], users: [User(id: 9, login: "user@example.com")])
 }
 
-func routes() -> Routes { Routes(local: ["100.64.0.1"], routes: ["100.64.0.0/10", "10.20.0.0/16"]) }
+func routes() -> Routes { Routes(local: ["100.64.0.1"], remote: ["100.64.0.0/10", "10.20.0.0/16"]) }
 
 final class App {
     let directory: String

@@ -74,7 +74,7 @@ namespace ExampleVpn
                 TunnelConfig config = TuntrailFfiFunctions.ParseTunnelConfig(
                     File.ReadAllText(Path.Combine(data, "tunnel.conf")));
                 client.Client.SetNetwork(
-                    new NetworkMap(), new Routes { Local = config.Addresses, RoutesValue = Networks(config) });
+                    new NetworkMap(), new Routes { Local = config.Addresses, Remote = Networks(config) });
                 // Beside the program, that is in Program Files.
                 string library = Path.Combine(AppDomain.CurrentDomain.BaseDirectory, "wintun.dll");
                 tunnel = WintunTunnel.Start(

@@ -27,7 +27,7 @@ func settings() async throws {
     let (map, routes) = try networkMap(of: plain)
     equal(["10.9.0.2", "fd00::2"], map.selfNode?.addresses)
     equal([peerKey], map.peers.map(\.stableId))
-    equal(["10.9.0.0/24"], routes.routes)
+    equal(["10.9.0.0/24"], routes.remote)
 }
 
 func prefixes() async throws {

@@ -15,7 +15,7 @@ final class OwnProvider: TuntrailPacketTunnelProvider, @unchecked Sendable {
         let laptop = Node(
             id: 1, stableId: "n1", name: "laptop.example.com", addresses: ["10.9.0.2"], os: "iOS", tags: ["tag:phone"])
         let server = Node(id: 2, stableId: "n2", name: "files.example.com", addresses: ["10.9.0.10"])
-        let routes = Routes(local: ["10.9.0.2"], routes: ["10.9.0.0/24", "10.20.0.0/16"])
+        let routes = Routes(local: ["10.9.0.2"], remote: ["10.9.0.0/24", "10.20.0.0/16"])
         return (NetworkMap(selfNode: laptop, peers: [server]), routes)
     }
 }

@@ -20,8 +20,10 @@ import kotlinx.coroutines.cancel
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.withContext
 import tuntrail.Consent
+import tuntrail.DebugRequest
 import tuntrail.ExitFlows
 import tuntrail.TuntrailException
+import tuntrail.UploadProgress
 import tuntrail.UploadReport
 import tuntrail.android.TunnelState
 import tuntrail.android.Tuntrail
@@ -39,6 +41,7 @@ class MainActivity : Activity() {
     private var upload: Job? = null
 
     private val tunnel by lazy { EditText(this) }
+    private val note by lazy { EditText(this) }
     private val status by lazy { TextView(this) }
     private val progress by lazy { ProgressBar(this, null, android.R.attr.progressBarStyleHorizontal) }
     private val result by lazy { TextView(this) }
@@ -47,6 +50,7 @@ class MainActivity : Activity() {
         super.onCreate(savedInstanceState)
         tunnel.inputType = InputType.TYPE_CLASS_TEXT or InputType.TYPE_TEXT_FLAG_MULTI_LINE or InputType.TYPE_TEXT_FLAG_NO_SUGGESTIONS
         tunnel.hint = "[Interface] … (a wg-quick file)"
+        note.hint = "What went wrong?"
         progress.visibility = View.GONE
         val column = LinearLayout(this).apply {
             orientation = LinearLayout.VERTICAL
@@ -56,6 +60,7 @@ class MainActivity : Activity() {
             addView(status)
             addView(switch("Record connections, to be sent when I ask for it", settings.consent == Consent.GRANTED, ::setConsent))
             addView(switch("Record each connection to the Internet, not only sums", settings.exitFlows == ExitFlows.FULL, ::setExitFlows))
+            addView(note)
             addView(button("Upload debug logs", ::uploadDebugLogs))
             addView(button("Cancel the upload") { upload?.cancel() })
             addView(progress)
@@ -128,12 +133,13 @@ class MainActivity : Activity() {
             progress.progress = 0
             try {
                 attempt {
-                    val tuntrail = tuntrail()
-                    val report = tuntrail.upload("the user touched the button") {
+                    var marker = ""
+                    val moved: suspend (UploadProgress) -> Unit = {
                         progress.max = it.totalRecords.toInt()
                         progress.progress = it.sentRecords.toInt()
                     }
-                    result.text = describe(report, tuntrail.client.logId())
+                    val report = tuntrail().debugUpload(DebugRequest(note = note.text.toString()), moved) { marker = it }
+                    result.text = describe(report, marker)
                 }
             } finally {
                 progress.visibility = View.GONE
@@ -141,8 +147,8 @@ class MainActivity : Activity() {
         }
     }
 
-    private fun describe(report: UploadReport, logId: String?): String =
-        if (report.complete) "Sent ${report.sentRecords} records. Tell support this number: $logId" else "Not sent: ${report.summary}"
+    private fun describe(report: UploadReport, marker: String): String =
+        if (report.complete) "Sent ${report.sentRecords} records. Tell support: $marker" else "Not sent: ${report.summary}"
 
     private fun share() {
         scope.launch {

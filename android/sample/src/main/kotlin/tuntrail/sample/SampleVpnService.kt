@@ -24,7 +24,7 @@ class SampleVpnService : TuntrailVpnService() {
         val config = parseTunnelConfig(sample.settings.tunnel)
         // Which addresses are this device's and the network's: traffic to all others is exit traffic. A default route doesn't count.
         val self = Node(id = 1, stableId = "self", addresses = config.addresses.map { it.substringBefore('/') })
-        val routes = Routes(local = config.addresses, routes = config.peers.flatMap { it.allowedIps })
+        val routes = Routes(local = config.addresses, remote = config.peers.flatMap { it.allowedIps })
         sample.tuntrail.client.setNetwork(NetworkMap(selfNode = self), routes)
         return config
     }

@@ -12,9 +12,11 @@ import kotlinx.coroutines.withContext
 import tuntrail.Client
 import tuntrail.ClientConfig
 import tuntrail.Consent
+import tuntrail.DebugRequest
 import tuntrail.Event
 import tuntrail.ExportReport
 import tuntrail.Stream
+import tuntrail.Upload
 import tuntrail.UploadInterface
 import tuntrail.UploadProgress
 import tuntrail.UploadReport
@@ -51,6 +53,27 @@ class Tuntrail private constructor(
         reason: String,
         streams: List<Stream> = emptyList(),
         onProgress: suspend (UploadProgress) -> Unit = {},
+    ): UploadReport = send({ client.upload(reason, streams) }, {}, onProgress)
+
+    /**
+     * Sends what support needs, under a marker that the user can read out, and returns when that has ended: see
+     * [Client.requestDebugUpload]. [onMarker] is called with the marker in the caller's context, as soon as the request is on disk.
+     * Progress and cancelling are as in [upload]; the record of the request then goes with the next upload.
+     */
+    suspend fun debugUpload(
+        request: DebugRequest,
+        onProgress: suspend (UploadProgress) -> Unit = {},
+        onMarker: suspend (String) -> Unit,
+    ): UploadReport {
+        lateinit var marker: String
+        val begin = { client.requestDebugUpload(request).also { marker = it.marker }.upload }
+        return send(begin, { onMarker(marker) }, onProgress)
+    }
+
+    private suspend fun send(
+        begin: () -> Upload,
+        onBegun: suspend () -> Unit,
+        onProgress: suspend (UploadProgress) -> Unit,
     ): UploadReport {
         // Before the upload begins, so that no progress is missed.
         val mailbox = Mailbox()
@@ -58,8 +81,11 @@ class Tuntrail private constructor(
         events.add(receiver)
         try {
             // Not to be cancelled in the middle, or it would go on with nobody to cancel it.
-            val upload = withContext(NonCancellable + blocking) { client.upload(reason, streams) }
-            return upload.use { follow(it, mailbox, blocking, onProgress) }
+            val upload = withContext(NonCancellable + blocking) { begin() }
+            return upload.use {
+                onBegun()
+                follow(it, mailbox, blocking, onProgress)
+            }
         } finally {
             events.remove(receiver)
         }

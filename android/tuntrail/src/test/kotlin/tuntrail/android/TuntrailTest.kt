@@ -27,6 +27,7 @@ import org.robolectric.annotation.Config
 import tuntrail.ClientConfig
 import tuntrail.Collections
 import tuntrail.Consent
+import tuntrail.DebugRequest
 import tuntrail.Event
 import tuntrail.TuntrailException
 import tuntrail.UploadOutcome
@@ -51,6 +52,16 @@ class TuntrailTest {
         val report = withTimeout(LIMIT) { tuntrail.upload("the user asked") }
         assertEquals(report.summary, UploadOutcome.Complete, report.outcome)
         assertTrue(report.sentRecords > 0u)
+    }
+
+    @Test
+    fun `a debug upload tells its marker and then its report`() = runBlocking {
+        val tuntrail = open(logServer())
+        record(tuntrail)
+        var marker = ""
+        val report = withTimeout(LIMIT) { tuntrail.debugUpload(DebugRequest(note = "no network")) { marker = it } }
+        assertEquals(report.summary, UploadOutcome.Complete, report.outcome)
+        assertTrue(marker, marker.startsWith("BUG-" + tuntrail.client.logId()))
     }
 
     @Test

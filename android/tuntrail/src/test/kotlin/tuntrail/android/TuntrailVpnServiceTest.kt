@@ -251,7 +251,7 @@ internal class TestService : TuntrailVpnService() {
     ).also {
         // Without it the far end is somebody on the Internet, of whom no address is recorded.
         val self = Node(id = 1, stableId = "self", addresses = listOf("10.77.0.2"))
-        it.client.setNetwork(NetworkMap(selfNode = self), Routes(routes = listOf("10.77.0.0/24")))
+        it.client.setNetwork(NetworkMap(selfNode = self), Routes(remote = listOf("10.77.0.0/24")))
         client = it
     }
 
