@@ -73,8 +73,15 @@ namespace ExampleVpn
             {
                 TunnelConfig config = TuntrailFfiFunctions.ParseTunnelConfig(
                     File.ReadAllText(Path.Combine(data, "tunnel.conf")));
+                // Without itself in the map, the client takes all traffic for exit traffic, and records only its sums.
+                Node self = new Node(1, TuntrailFfiFunctions.PublicKeyOf(config.PrivateKey))
+                {
+                    Name = Environment.MachineName,
+                    Addresses = Own(config),
+                };
                 client.Client.SetNetwork(
-                    new NetworkMap(), new Routes { Local = config.Addresses, Remote = Networks(config) });
+                    new NetworkMap { SelfNode = self },
+                    new Routes { Local = config.Addresses, Remote = Networks(config) });
                 // Beside the program, that is in Program Files.
                 string library = Path.Combine(AppDomain.CurrentDomain.BaseDirectory, "wintun.dll");
                 tunnel = WintunTunnel.Start(
@@ -101,6 +108,17 @@ namespace ExampleVpn
         private void Tell(Exception error, EventLogEntryType kind)
         {
             EventLog.WriteEntry(error.GetType().Name + ": " + error.Message, kind);
+        }
+
+        /// <summary>Our addresses alone: what the configuration has carries the length of the network.</summary>
+        private static string[] Own(TunnelConfig config)
+        {
+            System.Collections.Generic.List<string> addresses = new System.Collections.Generic.List<string>();
+            foreach (string address in config.Addresses)
+            {
+                addresses.Add(address.Split('/')[0]);
+            }
+            return addresses.ToArray();
         }
 
         private static string[] Networks(TunnelConfig config)
