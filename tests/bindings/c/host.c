@@ -130,9 +130,12 @@ static uint64_t start_client(const char *directory, const char *url)
     put_none(&config);
     put_none(&config);
     put_none(&config);
+    put_none(&config);
     put_none(&config);                     /* private ID */
     put_none(&config);                     /* copy ID */
     put_text(&config, "info");
+    put_none(&config);                     /* version of the app */
+    put_none(&config);                     /* remote commands */
     RustCallStatus status = {0};
     uint64_t client = FUNCTION(uniffi_tuntrail_ffi_fn_constructor_client_new)(lift(&config), &status);
     check("starting the client", &status);
