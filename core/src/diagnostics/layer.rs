@@ -1,7 +1,7 @@
 //! The `tracing` layer that turns events into lines.
 
 #![cfg_attr(
-    any(target_os = "android", target_vendor = "apple"),
+    not(target_os = "linux"),
     allow(
         clippy::missing_const_for_thread_local,
         reason = "it is const; the lint misreads what is made of it where thread-locals belong to the system"
