@@ -43,8 +43,13 @@ pub struct RegisteredSocket {
     #[cfg(unix)]
     inner: Mutex<Option<sockstat::RegisteredSocket>>,
     #[cfg(not(unix))]
-    inner: Mutex<Option<()>>,
+    inner: Mutex<Option<NoSuchSocket>>,
 }
+
+/// There are none where the system doesn't tell what a socket moved.
+#[cfg(not(unix))]
+#[derive(Debug)]
+enum NoSuchSocket {}
 
 #[uniffi::export]
 impl RegisteredSocket {
