@@ -56,7 +56,7 @@ impl RegisteredSocket {
     /// Counts what has moved since the last look, and no more from here on. To be called before the app closes the socket;
     /// harmless when repeated.
     pub fn unregister(&self) -> Result<(), TuntrailError> {
-        drop(self.inner.lock().unwrap_or_else(PoisonError::into_inner).take());
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 }
