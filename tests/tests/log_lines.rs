@@ -8,14 +8,11 @@ mod support;
 
 use std::{
     fs,
-    io::{self, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use support::{Lab, PATIENCE, addr, ip};
-use tracing_subscriber::fmt::MakeWriter;
+use support::{Lab, PATIENCE, addr, ip, said::Said};
 use tuntrail::{
     client::{AtEnd, Client, DebugRequest, RemoteCommands},
     consent::Consent,
@@ -144,28 +141,5 @@ fn the_search_finds_addresses_in_any_dress() {
         ("dst=\"203.0.113.9\"", 1),
     ] {
         assert_eq!(addresses(line).len(), expected, "{line}: {:?}", addresses(line));
-    }
-}
-
-/// Every line of the process.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Said {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Said {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }

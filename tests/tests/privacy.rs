@@ -6,14 +6,10 @@
 #[allow(dead_code, reason = "each test file uses its part of the lab")]
 mod support;
 
-use std::{
-    io::{self, Write},
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::{net::IpAddr, sync::Arc};
 
-use support::{Lab, PATIENCE, addr, files, ip};
-use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+use support::{Lab, PATIENCE, addr, files, ip, said::Said};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 use tuntrail::{
     client::DebugRequest,
     clock::SystemClock,
@@ -113,27 +109,4 @@ fn assert_clean(bytes: &[u8], what: &str) {
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
-}
-
-/// Every diagnostic line of the process.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Said {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Said {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

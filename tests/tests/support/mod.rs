@@ -1,6 +1,7 @@
 //! A small network for the tests: a phone and a router, each a whole client with a tunnel, and hosts behind both ends.
 
 pub(crate) mod app;
+pub(crate) mod said;
 
 use std::{
     fs,
