@@ -8,7 +8,7 @@ use super::row::{Endpoint, Row, protocol_name};
 /// The options that choose rows. A row must match all that are given.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Filter {
-    /// Only this stream (netlog, flowlog, sessions, sockstats) or collection.
+    /// Only this stream (netlog, flowlog, sessions, sockstats, clientlog) or collection.
     #[arg(long, value_name = "NAME")]
     pub(crate) stream: Option<String>,
     /// Only what went on at or after this time: RFC 3339, or how long ago (90s, 10m, 2h, 3d).
