@@ -60,8 +60,7 @@ impl Client {
 
     /// Sets who is told what happens, or nobody; see [`EventListener`] for the thread.
     pub fn set_listener(&self, listener: Option<Arc<dyn EventListener>>) -> Result<(), TuntrailError> {
-        // So that it throws after a shutdown.
-        drop(self.inner.socket_counters()?);
+        self.check_open()?;
         self.events.set_listener(listener)
     }
 
@@ -92,8 +91,7 @@ impl Client {
 
     /// Stops the tunnel, if one runs, within a second. What it counted is recorded.
     pub fn stop_tunnel(&self) -> Result<(), TuntrailError> {
-        // So that it throws after a shutdown.
-        drop(self.inner.socket_counters()?);
+        self.check_open()?;
         self.inner.stop_tunnel();
         Ok(())
     }
@@ -133,8 +131,7 @@ impl Client {
     /// Makes a running tunnel open new sockets and handshake anew, as after a change of the network: for the wake-up of a device
     /// whose sockets may be dead. Returns at once; harmless without a tunnel.
     pub fn refresh_tunnel(&self) -> Result<(), TuntrailError> {
-        // So that it throws after a shutdown.
-        drop(self.inner.socket_counters()?);
+        self.check_open()?;
         self.inner.with_tunnel(|tunnel| {
             // A tunnel that has ended by itself has nothing to refresh.
             let _ = tunnel.network_changed();
@@ -246,22 +243,19 @@ impl Client {
     /// The name of this device's log at the server, to be read out to support or to ask for its deletion. It gives no access. None
     /// without consent.
     pub fn log_id(&self) -> Result<Option<String>, TuntrailError> {
-        // So that it throws after a shutdown.
-        drop(self.inner.socket_counters()?);
+        self.check_open()?;
         Ok(self.inner.log_id().map(|id| id.to_string()))
     }
 
     /// What the client has done so far. Waits for the tunnel's thread, which is woken.
     pub fn stats(&self) -> Result<ClientStats, TuntrailError> {
-        // So that it throws after a shutdown.
-        drop(self.inner.socket_counters()?);
+        self.check_open()?;
         Ok(ClientStats::new(self.inner.stats(), self.events.stats(), SystemClock.now()))
     }
 
     /// Changes what the process logs, see [`ClientConfig::log_filter`].
     pub fn set_log_filter(&self, filter: &str) -> Result<(), TuntrailError> {
-        // So that it throws after a shutdown.
-        drop(self.inner.socket_counters()?);
+        self.check_open()?;
         log::set_filter(filter)
     }
 
@@ -275,6 +269,13 @@ impl Client {
             None => Ok(()),
             Some(reason) => Err(TuntrailError::Storage { reason }),
         }
+    }
+}
+
+impl Client {
+    /// Throws after a shutdown, for calls that the core takes without a word then.
+    fn check_open(&self) -> Result<(), TuntrailError> {
+        Ok(self.inner.socket_counters().map(drop)?)
     }
 }
 

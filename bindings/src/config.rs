@@ -12,7 +12,7 @@ use tuntrail::{
 use crate::{Consent, ExitFlows, RemoteCommands, ResourceRule, TuntrailError};
 
 /// Everything a client is told when it starts. What is left out has the default that it names.
-#[derive(Debug, Clone, uniffi::Record)]
+#[derive(Clone, uniffi::Record)] // No Debug: it has secrets.
 pub struct ClientConfig {
     /// Directory for records, of the app's own and excluded from backups; made if missing. App and extension may share one.
     pub directory: String,
@@ -108,7 +108,7 @@ pub struct SessionSettings {
 }
 
 /// How records are sent.
-#[derive(Debug, Clone, uniffi::Record)]
+#[derive(Clone, uniffi::Record)] // No Debug: it has secrets.
 pub struct UploadSettings {
     /// Headers of every request, such as one for authorisation. Values are treated as secrets.
     #[uniffi(default = [])]
@@ -135,7 +135,7 @@ pub struct UploadSettings {
 }
 
 /// A header of requests.
-#[derive(Debug, Clone, uniffi::Record)]
+#[derive(Clone, uniffi::Record)] // No Debug: it has secrets.
 pub struct Header {
     /// Its name.
     pub name: String,

@@ -107,7 +107,8 @@ pub trait SocketProtector: Send + Sync {
 #[uniffi::export(foreign)]
 pub trait HostResolver: Send + Sync {
     /// The IP addresses of a host, as text. May block. Called on the thread that starts the tunnel, and later, after changes of the
-    /// network and failed handshakes, on short-lived threads `tuntrail-resolve`, one at a time.
+    /// network and failed handshakes, on short-lived threads `tuntrail-resolve`, one at a time. Must not call the client, which
+    /// waits for it at the start.
     fn resolve(&self, host: String) -> Result<Vec<String>, CallbackError>;
 }
 
