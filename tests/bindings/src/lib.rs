@@ -4,6 +4,7 @@
 //! through the [`SDK_STEPS`] with the SDK itself; both print `ok NAME` for each. A language whose compiler is missing is skipped with a message that is hard to miss;
 //! with `TUNTRAIL_REQUIRE_TOOLCHAINS=1`, as in CI, that is a failure.
 
+mod jvm;
 mod mono;
 mod process;
 mod swift;
@@ -17,6 +18,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::{BindgenError, Language};
 
 pub use self::{
+    jvm::{Jvm, class_path_of},
     mono::Mono,
     process::{Program, search_path},
     swift::Swift,

@@ -2,15 +2,13 @@
 //!
 //! Google's tools and repository can't be reached everywhere, so Gradle does not run here. Robolectric brings Android's own
 //! classes: the VPN service of the tests really starts, on the real Rust library, and moves packets through a real tunnel.
-//! The jars come from Maven Central the first time, about 300 MB, and stay in Maven's own cache.
+//! The jars that Maven fetches the first time are about 300 MB.
 
 use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tuntrail_bindgen::Language;
-use tuntrail_bindings_tests::{
-    Failure, Program, fresh_folder, library, read, search_path, skip, sources, write,
-};
+use tuntrail_bindings_tests::{Failure, Jvm, class_path_of, fresh_folder, library, read, sources, write};
 use tuntrail_logserver::{Server, ServerConfig};
 
 /// What `android/tuntrail/src/test` has. A class that is not listed would not run, so a test compares.
@@ -142,38 +140,13 @@ enum Warnings {
 }
 
 struct Toolchain {
-    java: Utf8PathBuf,
-    jars: Vec<Utf8PathBuf>,
+    jvm: Jvm,
 }
 
 impl Toolchain {
     /// The toolchain, fetched if it isn't there yet.
     fn find() -> Result<Option<Self>, Failure> {
-        let (Some(java), Some(maven)) = (search_path("java"), search_path("mvn")) else {
-            skip("Java or Maven (Android)", "apt-get install default-jdk-headless maven")?;
-            return Ok(None);
-        };
-        let list = Utf8Path::new(env!("CARGO_TARGET_TMPDIR")).join("android-class-path");
-        let jars = |list| -> Option<Vec<Utf8PathBuf>> {
-            let jars: Vec<Utf8PathBuf> = read(list).ok()?.trim().split(':').map(Utf8PathBuf::from).collect();
-            jars.iter().all(|jar| jar.is_file()).then_some(jars)
-        };
-        let project = sources().join("android/pom.xml");
-        // The list of an older project, or of a cache that was cleared, is made anew.
-        let newer = |path: &Utf8Path| fs::metadata(path).and_then(|data| data.modified()).ok();
-        if newer(&list) < newer(&project) || jars(&list).is_none() {
-            let fetched = Program::new(maven)
-                .args(["-q", "-B", "dependency:build-classpath"])
-                .arg(format!("-Dmdep.outputFile={list}"))
-                .arg("-f")
-                .arg(&project)
-                .run();
-            if let Err(error) = fetched {
-                skip("Android's classes from Maven Central", &error.to_string())?;
-                return Ok(None);
-            }
-        }
-        Ok(jars(&list).map(|jars| Self { java, jars }))
+        Ok(Jvm::find(env!("CARGO_TARGET_TMPDIR"), "android")?.map(|jvm| Self { jvm }))
     }
 
     fn compile(
@@ -209,16 +182,8 @@ impl Toolchain {
         for folder in folders {
             files.extend(kotlin_files(folder)?);
         }
-        Program::new(&self.java)
-            // A compiler that runs once needn't be optimised while it runs.
-            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
-            .args(["-cp", &self.class_path(&[]), "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"])
-            .args(["-no-stdlib", "-no-reflect", "-jvm-target", "17"])
-            .args(options)
-            .args(["-cp", &self.class_path(classes), "-d", out.as_str()])
-            .args(files)
-            .run()
-            .map(drop)
+        let options = [&["-jvm-target", "17"], options].concat();
+        self.jvm.kotlin(&options, &self.class_path(classes), &files, out)
     }
 
     fn run_tests(
@@ -229,10 +194,12 @@ impl Toolchain {
         folder: &Utf8Path,
     ) -> Result<String, Failure> {
         // Where Robolectric looks for the classes that it runs.
-        let instrumented = self.jars.iter().find(|jar| jar.as_str().contains("android-all-instrumented"));
+        let instrumented =
+            self.jvm.jars().iter().find(|jar| jar.as_str().contains("android-all-instrumented"));
         let dependencies = instrumented.and_then(|jar| jar.parent()).unwrap_or(folder);
-        Program::new(&self.java)
-            .args(["-ea", "-Dfile.encoding=UTF-8", "-Drobolectric.offline=true"])
+        self.jvm
+            .java()
+            .arg("-Drobolectric.offline=true")
             // What Robolectric and Android's cleaner need of the JDK's insides.
             .args(["--add-opens", "java.base/java.io=ALL-UNNAMED"])
             .args(["--add-exports", "java.base/jdk.internal.ref=ALL-UNNAMED"])
@@ -245,11 +212,8 @@ impl Toolchain {
     }
 
     fn class_path(&self, first: &[&Utf8Path]) -> String {
-        let jars = self.jars.iter().filter(|jar| !jar.as_str().contains("android-all-instrumented"));
-        let parts: Vec<&str> =
-            first.iter().map(|path| path.as_str()).chain(jars.map(|jar| jar.as_str())).collect();
-        // The separator of the systems these tests run on.
-        parts.join(":")
+        let jars = self.jvm.jars().iter().filter(|jar| !jar.as_str().contains("android-all-instrumented"));
+        class_path_of(first.iter().copied().chain(jars.map(Utf8PathBuf::as_path)))
     }
 }
 
