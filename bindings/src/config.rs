@@ -11,8 +11,9 @@ use tuntrail::{
 
 use crate::{Consent, ExitFlows, RemoteCommands, ResourceRule, TuntrailError};
 
-/// Everything a client is told when it starts. What is left out has the default that it names.
-#[derive(Clone, uniffi::Record)] // No Debug: it has secrets.
+/// Everything a client is told when it starts. What is left out has the default that it names. Printed, it shows no secrets.
+#[derive(Clone, uniffi::Record)]
+#[uniffi::export(Display)]
 pub struct ClientConfig {
     /// Directory for records, of the app's own and excluded from backups; made if missing. App and extension may share one.
     pub directory: String,
@@ -51,7 +52,7 @@ pub struct ClientConfig {
     pub copy_id: Option<String>,
     /// What the SDK's own log has: a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), and exceptions such as
     /// `info,tuntrail::tunnel=debug`. It goes to files below `directory` while consent is granted, and to the system's log.
-    /// There is one log per process: that of the first client that has one.
+    /// There is one log per process, with one filter: those of the first client that has one, until it is shut down.
     #[uniffi(default = "info")]
     pub log_filter: String,
     /// Name and version of the app, for the records of debug uploads. Default: none.
@@ -108,7 +109,8 @@ pub struct SessionSettings {
 }
 
 /// How records are sent.
-#[derive(Clone, uniffi::Record)] // No Debug: it has secrets.
+#[derive(Clone, uniffi::Record)]
+#[uniffi::export(Display)]
 pub struct UploadSettings {
     /// Headers of every request, such as one for authorisation. Values are treated as secrets.
     #[uniffi(default = [])]
@@ -134,8 +136,9 @@ pub struct UploadSettings {
     pub low_memory: bool,
 }
 
-/// A header of requests.
-#[derive(Clone, uniffi::Record)] // No Debug: it has secrets.
+/// A header of requests. Printed, it hides its value.
+#[derive(Clone, uniffi::Record)]
+#[uniffi::export(Display)]
 pub struct Header {
     /// Its name.
     pub name: String,

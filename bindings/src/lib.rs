@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod log;
 mod network;
+mod redacted;
 mod sockets;
 mod stats;
 mod tasks;

@@ -6,8 +6,9 @@ use tuntrail::upload;
 
 use crate::Header;
 
-/// What `Client.nextUploadTask` wants of the host.
+/// What `Client.nextUploadTask` wants of the host. Printed, it shows neither URL nor contents.
 #[derive(Clone, uniffi::Enum)]
+#[uniffi::export(Display)]
 pub enum UploadTask {
     /// Send this by `POST`, don't follow redirects, and tell `Client.completeUploadTask` what came of it. Until then the same request
     /// comes again.

@@ -6,7 +6,7 @@
 
 use uniffi_bindgen::{
     ComponentInterface,
-    interface::{Argument, AsType, Callable, DefaultValue, Field, Literal, Method, Type},
+    interface::{Argument, AsType, Callable, DefaultValue, Field, Literal, Method, Type, UniffiTraitMethods},
 };
 
 /// All lines for a component.
@@ -27,15 +27,7 @@ pub(crate) fn listing(ci: &ComponentInterface) -> Vec<String> {
             lines.push(format!("{head} constructor {}{}", constructor.name(), signature(constructor)));
         }
         methods(&mut lines, &head, &object.methods());
-        let traits = object.uniffi_trait_methods();
-        let exported = [
-            ("Debug", traits.debug_fmt.is_some()),
-            ("Display", traits.display_fmt.is_some()),
-            ("Eq", traits.eq_eq.is_some()),
-            ("Hash", traits.hash_hash.is_some()),
-            ("Ord", traits.ord_cmp.is_some()),
-        ];
-        lines.extend(exported.iter().filter(|(_, has)| *has).map(|(name, _)| format!("{head} impl {name}")));
+        exported_traits(&mut lines, &head, &object.uniffi_trait_methods());
     }
     for interface in ci.callback_interface_definitions() {
         let head = format!("callback {}", interface.name());
@@ -48,6 +40,7 @@ pub(crate) fn listing(ci: &ComponentInterface) -> Vec<String> {
         for (index, field) in record.fields().iter().enumerate() {
             lines.push(format!("{head} [{index:02}] {}", field_text(field, index)));
         }
+        exported_traits(&mut lines, &head, &record.uniffi_trait_methods());
     }
     for definition in ci.enum_definitions() {
         let kind = if ci.is_name_used_as_error(definition.name()) { "error" } else { "enum" };
@@ -65,6 +58,7 @@ pub(crate) fn listing(ci: &ComponentInterface) -> Vec<String> {
             };
             lines.push(format!("{head} [{index:02}] {}{number}{fields}", variant.name()));
         }
+        exported_traits(&mut lines, &head, &definition.uniffi_trait_methods());
     }
     lines.sort();
     lines
@@ -77,6 +71,17 @@ fn methods(lines: &mut Vec<String>, head: &str, methods: &[&Method]) {
             if head.starts_with("callback") { format!("[{index:02}] ") } else { "method ".to_owned() };
         lines.push(format!("{head} {place}{}{}", method.name(), signature(*method)));
     }
+}
+
+fn exported_traits(lines: &mut Vec<String>, head: &str, traits: &UniffiTraitMethods) {
+    let exported = [
+        ("Debug", traits.debug_fmt.is_some()),
+        ("Display", traits.display_fmt.is_some()),
+        ("Eq", traits.eq_eq.is_some()),
+        ("Hash", traits.hash_hash.is_some()),
+        ("Ord", traits.ord_cmp.is_some()),
+    ];
+    lines.extend(exported.iter().filter(|(_, has)| *has).map(|(name, _)| format!("{head} impl {name}")));
 }
 
 fn signature(callable: &impl Callable) -> String {

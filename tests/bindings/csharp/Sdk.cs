@@ -63,6 +63,10 @@ internal static partial class Program
         string file = app.Network.TunnelConfig().Replace("PrivateKey = ", "PrivateKey = x");
         string reason = Check.Throws<TuntrailException.Config>(() => TuntrailFfiFunctions.ParseTunnelConfig(file)).Reason;
         Check.True(reason.Contains("line 2") && !reason.Contains(app.TunnelConfig().PrivateKey), reason);
+        // What an app prints by accident has no secrets in it.
+        string printed = app.TunnelConfig() + " " + named;
+        Check.True(printed.Contains("hidden") && !printed.Contains(app.TunnelConfig().PrivateKey), printed);
+        Check.True(!printed.Contains("secret"), printed);
         Check.Equal(44, TuntrailFfiFunctions.PublicKeyOf(TuntrailFfiFunctions.GeneratePrivateKey()).Length);
         using (Client undecided = new Client(app.Config("refused", Consent.Unknown)))
         {

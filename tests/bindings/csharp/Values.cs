@@ -161,9 +161,12 @@ internal static partial class Program
         Equal(10000, points.Count);
         Equal(-9999, points[9999].Y);
         Equal("9999", points[9999].Label);
+        Equal("7 at 7/-7", points[7].ToString());
         Equal(49995000L, FixtureFunctions.SumPoints(points));
         Equal(0, FixtureFunctions.MakePoints(0).Count);
     }
+
+    private const string Printed = "nothing, circle of 1.5, ß, 7 and seven, group of 2, one at 1/-1";
 
     private static void Enums()
     {
@@ -188,6 +191,7 @@ internal static partial class Program
         Equal(2, group.Members.Count);
         Equal(1.5, ((Shape.Circle)group.Members[1]).CircleValue);
         Equal("one", ((Shape.Point)shapes[5]).PointValue.Label);
+        Equal(Printed, string.Join(", ", shapes));
     }
 
     private static void Errors()

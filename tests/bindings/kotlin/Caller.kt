@@ -114,6 +114,7 @@ fun lists() {
     val points = makePoints(10_000u)
     equal(10_000, points.size)
     equal(Point(9_999, -9_999, "9999"), points[9_999])
+    equal("7 at 7/-7", points[7].toString())
     equal(49_995_000L, sumPoints(points))
     equal(listOf<Point>(), makePoints(0u))
 }
@@ -133,6 +134,7 @@ fun enums() {
     equal(Shape.Pair(7u, "seven"), echoShape(Shape.Pair(7u, "seven")))
     equal(Shape.Group(listOf(Shape.Empty, Shape.Circle(1.5))), echoShape(shapes[4]))
     equal("one", (shapes[5] as Shape.Point).point.label)
+    equal("nothing, circle of 1.5, ß, 7 and seven, group of 2, one at 1/-1", shapes.joinToString())
 }
 
 fun errors() {

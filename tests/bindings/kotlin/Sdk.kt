@@ -28,6 +28,9 @@ fun configuration(app: App) {
     val file = app.network.tunnelConfig().replace("PrivateKey = ", "PrivateKey = x")
     val reason = throws<TuntrailException.Config> { parseTunnelConfig(file) }.reason
     holds("line 2" in reason && app.tunnelConfig().privateKey !in reason, reason)
+    // What an app prints by accident has no secrets in it.
+    val printed = "${app.tunnelConfig()} ${good.copy(privateId = "secret")}"
+    holds("hidden" in printed && app.tunnelConfig().privateKey !in printed && "secret" !in printed, printed)
     equal(44, publicKeyOf(generatePrivateKey()).length)
     Client(app.config("refused", Consent.UNKNOWN)).use { undecided ->
         equal(null, undecided.logId())

@@ -105,6 +105,7 @@ def lists():
     points = f.make_points(10_000)
     equal((10_000, -9_999, "9999"), (len(points), points[9_999].y, points[9_999].label))
     equal(49_995_000, f.sum_points(points))
+    equal("7 at 7/-7", str(points[7]))
     equal([], f.make_points(0))
 
 
@@ -125,6 +126,8 @@ def enums():
     group = f.echo_shape(shapes[4])
     equal((2, 1.5), (len(group.members), group.members[1].circle))
     equal("one", shapes[5].point.label)
+    printed = "nothing, circle of 1.5, ß, 7 and seven, group of 2, one at 1/-1"
+    equal(printed, ", ".join(str(shape) for shape in shapes))
 
 
 def errors():

@@ -31,6 +31,10 @@ def configuration(app):
     file = app.network.tunnel_config()
     reason = throws(sdk.TuntrailError.Config, sdk.parse_tunnel_config, file.replace("PrivateKey = ", "PrivateKey = x"))
     assert "line 2" in reason and app.tunnel_config().private_key not in reason, reason
+    # What an app prints by accident has no secrets in it.
+    printed = f"{app.tunnel_config()} {config(directory, app.server, private_id='secret')}"
+    assert "hidden" in printed and app.tunnel_config().private_key not in printed, printed
+    assert "secret" not in printed, printed
     equal(44, len(sdk.public_key_of(sdk.generate_private_key())))
     undecided = sdk.Client(config(directory, app.server, consent=sdk.Consent.UNKNOWN))
     equal(None, undecided.log_id())

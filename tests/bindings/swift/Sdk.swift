@@ -21,6 +21,11 @@ func configuration(_ app: App) throws {
     equal("Config", error.kind)
     let secret = try app.tunnelConfig().privateKey
     holds(error.reason.contains("line 2") && !error.reason.contains(secret), error)
+    // What an app prints by accident has no secrets in it.
+    var named = app.config("refused")
+    named.privateId = "our secret"
+    let printed = "\(try app.tunnelConfig()) \(named)"
+    holds(printed.contains("hidden") && !printed.contains(secret) && !printed.contains("our secret"), printed)
     equal(44, try publicKeyOf(privateKey: generatePrivateKey()).count)
     let undecided = try Client(config: app.config("refused", consent: .unknown))
     equal(nil, try undecided.logId())

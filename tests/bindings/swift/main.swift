@@ -100,6 +100,7 @@ func lists() throws {
     let points = makePoints(count: 10_000)
     equal(10_000, points.count)
     equal(Point(x: 9_999, y: -9_999, label: "9999"), points[9_999])
+    equal("7 at 7/-7", "\(points[7])")
     equal(49_995_000, sumPoints(points: points))
     equal([], makePoints(count: 0))
 }
@@ -119,6 +120,8 @@ func enums() throws {
     equal(.pair(7, "seven"), echoShape(shape: .pair(7, "seven")))
     equal(.group(members: [.empty, .circle(circle: 1.5)]), echoShape(shape: shapes[4]))
     equal(.point(point: Point(x: 1, y: -1, label: "one")), shapes[5])
+    let printed = "nothing, circle of 1.5, ß, 7 and seven, group of 2, one at 1/-1"
+    equal(printed, shapes.map { "\($0)" }.joined(separator: ", "))
 }
 
 func errors() throws {

@@ -3,7 +3,7 @@
 //! UniFFI's rule is that whatever is passed belongs to Rust from the moment of the call. Up to that moment it is ours:
 //! if lowering the third argument fails, the first two are given back.
 
-use uniffi_bindgen::interface::{Argument, AsType, Callable, Type};
+use uniffi_bindgen::interface::{Argument, AsType, Callable, FfiType, Method, Type};
 
 use super::{code::Code, defaults, docs, names, types::Types};
 use crate::error::BindgenError;
@@ -14,6 +14,8 @@ pub(super) enum Receiver {
     None,
     /// The object in the field `handle`, with the class of its codec.
     Object(String),
+    /// A record or enum, whose class this is in. The library is checked first: such a value can be made without it.
+    Value(Type),
 }
 
 /// The parameter list, with defaults for the arguments at the end that have one which C# takes as a constant.
@@ -54,20 +56,11 @@ pub(super) fn body(
 ) -> Result<(), BindgenError> {
     let arguments = callable.arguments();
     fill_in_defaults(code, types, &arguments)?;
-    if matches!(receiver, Receiver::None) {
+    if !matches!(receiver, Receiver::Object(_)) {
         code.line(format!("{}();", types.interop("Library.Require")));
     }
     let mut lowered: Vec<Lowered> = Vec::new();
-    if let Receiver::Object(codec) = receiver {
-        lowered.push(Lowered {
-            variable: "uniffiSelf".to_owned(),
-            ty: "ulong".to_owned(),
-            value: "this.handle.Clone()".to_owned(),
-            passed: "uniffiSelf".to_owned(),
-            before_call: Some(format!("{}(uniffiSelf);", types.interop(&format!("{codec}.ReleaseHandle")))),
-            always: None,
-        });
-    }
+    lowered.extend(receiver.lower(types));
     lowered.extend(arguments.iter().enumerate().map(|(index, argument)| lower(types, index, argument)));
 
     let result = callable.return_type();
@@ -102,6 +95,25 @@ pub(super) fn body(
         code.line(finish("uniffiResult"));
     }
     Ok(())
+}
+
+impl Receiver {
+    /// The first argument at the boundary, if there is a receiver.
+    fn lower(&self, types: Types<'_>) -> Option<Lowered> {
+        let variable = "uniffiSelf".to_owned();
+        let (ty, value, release) = match self {
+            Self::None => return None,
+            Self::Object(codec) => (
+                "ulong".to_owned(),
+                "this.handle.Clone()".to_owned(),
+                Some(format!("{}({variable});", types.interop(&format!("{codec}.ReleaseHandle")))),
+            ),
+            Self::Value(ty) => {
+                (types.ffi(&FfiType::from(ty)), types.lower(ty, "this"), types.release(ty, &variable))
+            }
+        };
+        Some(Lowered { passed: variable.clone(), variable, ty, value, before_call: release, always: None })
+    }
 }
 
 /// An argument on its way.
@@ -192,5 +204,23 @@ fn fill_in_defaults(code: &mut Code, types: Types<'_>, arguments: &[&Argument]) 
         }
         code.close();
     }
+    Ok(())
+}
+
+/// `ToString`, if Rust's `Display` is exported for a record or enum.
+pub(super) fn to_string(
+    code: &mut Code,
+    types: Types<'_>,
+    ty: Type,
+    display: Option<&Method>,
+) -> Result<(), BindgenError> {
+    let Some(display) = display else { return Ok(()) };
+    code.gap();
+    code.line("/// <summary>As Rust prints it.</summary>");
+    code.open("public override string ToString()");
+    body(code, types, display, &Receiver::Value(ty), |result| {
+        format!("return {};", types.lift(&Type::String, result))
+    })?;
+    code.close();
     Ok(())
 }

@@ -47,7 +47,7 @@ fn shapes(ci: &ComponentInterface) -> Result<(), BindgenError> {
                 "use a free function",
             ));
         }
-        only_display(record.name(), &record.uniffi_trait_methods(), false)?;
+        only_display(record.name(), &record.uniffi_trait_methods(), true)?;
     }
     for definition in ci.enum_definitions() {
         if !definition.methods().is_empty() || !definition.constructors().is_empty() {
@@ -56,7 +56,9 @@ fn shapes(ci: &ComponentInterface) -> Result<(), BindgenError> {
                 "use a free function",
             ));
         }
-        only_display(definition.name(), &definition.uniffi_trait_methods(), false)?;
+        // C#'s enums have no methods, and an exception's text is its message.
+        let prints = !definition.is_flat() && !ci.is_name_used_as_error(definition.name());
+        only_display(definition.name(), &definition.uniffi_trait_methods(), prints)?;
     }
     for object in ci.object_definitions() {
         only_display(object.name(), &object.uniffi_trait_methods(), true)?;

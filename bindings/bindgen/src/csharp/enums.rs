@@ -2,7 +2,7 @@
 
 use uniffi_bindgen::interface::{AsType, Enum, Literal, Variant};
 
-use super::{code::Code, docs, names, types::Types};
+use super::{calls, code::Code, docs, names, types::Types};
 use crate::error::BindgenError;
 
 /// The public type.
@@ -21,6 +21,8 @@ pub(super) fn class(code: &mut Code, types: Types<'_>, definition: &Enum) -> Res
     for (index, variant) in definition.variants().iter().enumerate() {
         nested(code, types, &class, variant, index + 1);
     }
+    let display = definition.uniffi_trait_methods().display_fmt;
+    calls::to_string(code, types, definition.as_type(), display.as_ref())?;
     code.close();
     Ok(())
 }

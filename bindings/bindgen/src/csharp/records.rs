@@ -5,7 +5,7 @@
 
 use uniffi_bindgen::interface::{AsType, Field, Record};
 
-use super::{code::Code, defaults, docs, names, types::Types};
+use super::{calls, code::Code, defaults, docs, names, types::Types};
 use crate::error::BindgenError;
 
 /// The public class.
@@ -47,6 +47,7 @@ pub(super) fn class(code: &mut Code, types: Types<'_>, record: &Record) -> Resul
     for field in record.fields() {
         property(code, types, &class, field);
     }
+    calls::to_string(code, types, record.as_type(), record.uniffi_trait_methods().display_fmt.as_ref())?;
     code.close();
     Ok(())
 }

@@ -260,6 +260,10 @@ fn an_error_may_have_a_variant_and_a_field_named_message() {
 fn display_becomes_to_string() {
     let source = written("namespace demo {}; [Traits=(Display)] interface Client { constructor(); };");
     assert_contains(&source, "public override string ToString()");
+
+    let source = written("namespace demo {}; [Traits=(Display)] dictionary Peer { string name; };");
+    // A record can be printed before anything else is called.
+    assert_contains(&source, "public override string ToString()\n{\nglobal::Demo.Interop.Library.Require();");
 }
 
 #[test]
