@@ -16,12 +16,16 @@ const EXTENSION: &str = "log";
 /// Digits of a file's number, so that the order of names is the order of age.
 const DIGITS: usize = 10;
 
-/// How much of our own log is kept.
+/// Every process begins a file of its own, however few lines the one before wrote. So many short ones are kept, that a series of
+/// crashes does not push out the lines of the first; fewer than the ranges that [`unsent`] remembers.
+const MAX_FILES: usize = 48;
+
+/// How much of our own log is kept: `file_bytes` × `files`, in at most 48 files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiagnosticsLimits {
     /// Bytes of one file, at least 4 KiB. Default: 256 KiB.
     pub file_bytes: u64,
-    /// Files, at least 2. Default: 4.
+    /// Full files, 2 to 48. Default: 4.
     pub files: usize,
 }
 
@@ -38,16 +42,20 @@ pub(super) struct Rotation {
     limits: DiagnosticsLimits,
     next_number: u64,
     current: Option<(File, u64)>,
+    /// Lines that made room for newer ones before anybody asked for them.
+    displaced: u64,
 }
 
 impl Rotation {
     /// Looks at what is there. Nothing is created but the directory.
     pub(super) fn open(directory: &Path, limits: DiagnosticsLimits) -> io::Result<Self> {
         create_private_directory(directory)?;
-        let limits =
-            DiagnosticsLimits { file_bytes: limits.file_bytes.max(4096), files: limits.files.max(2) };
+        let limits = DiagnosticsLimits {
+            file_bytes: limits.file_bytes.max(4096),
+            files: limits.files.clamp(2, MAX_FILES),
+        };
         let next_number = numbered(directory)?.last().map_or(0, |(number, _)| number.saturating_add(1));
-        Ok(Self { directory: directory.to_owned(), limits, next_number, current: None })
+        Ok(Self { directory: directory.to_owned(), limits, next_number, current: None, displaced: 0 })
     }
 
     /// Appends whole lines. After an error the file is left behind, and the next call begins another.
@@ -98,13 +106,19 @@ impl Rotation {
         Ok(())
     }
 
+    /// How many lines have made room, of those that somebody could have asked for and nobody did, without those that were told.
+    pub(super) const fn displaced(&self) -> u64 {
+        self.displaced
+    }
+
+    /// So many of them are in the log now.
+    pub(super) const fn told(&mut self, displaced: u64) {
+        self.displaced = self.displaced.saturating_sub(displaced);
+    }
+
     fn begin(&mut self) -> io::Result<()> {
         self.current = None;
-        let present = numbered(&self.directory)?;
-        let surplus = (present.len() + 1).saturating_sub(self.limits.files);
-        for (_, path) in present.iter().take(surplus) {
-            fs::remove_file(path)?;
-        }
+        self.make_room()?;
         let path = self.directory.join(format!("{:0DIGITS$}.{EXTENSION}", self.next_number));
         let mut options = OpenOptions::new();
         options.append(true).create_new(true);
@@ -113,6 +127,30 @@ impl Rotation {
         let file = options.open(path)?;
         self.next_number = self.next_number.saturating_add(1);
         self.current = Some((file, 0));
+        Ok(())
+    }
+
+    /// Removes the oldest files until a full one fits.
+    fn make_room(&mut self) -> io::Result<()> {
+        let mut present = Vec::new();
+        for (number, path) in numbered(&self.directory)? {
+            let len = fs::metadata(&path)?.len();
+            present.push((number, path, len));
+        }
+        let most = self.limits.file_bytes.saturating_mul(self.limits.files as u64);
+        let mut bytes: u64 = present.iter().map(|(_, _, len)| len).sum();
+        let mut files = present.len();
+        for (number, path, len) in present {
+            if files < MAX_FILES && bytes.saturating_add(self.limits.file_bytes) <= most {
+                break;
+            }
+            // What can't be read is not worth keeping the rest for.
+            let unsent = unsent::left_in(&self.directory, number, &path).unwrap_or_default();
+            fs::remove_file(path)?;
+            self.displaced += unsent;
+            bytes = bytes.saturating_sub(len);
+            files -= 1;
+        }
         Ok(())
     }
 }

@@ -87,11 +87,59 @@ fn files_are_bounded_and_the_newest_lines_are_kept_in_order() {
         let files = Diagnostics::files(directory.path()).unwrap();
         let sizes: Vec<_> = files.iter().map(|file| fs::metadata(file).unwrap().len()).collect();
         assert!(files.len() <= 3 && sizes.iter().all(|&size| size <= 4096), "{sizes:?}");
-        let messages = messages(directory.path());
+        let (notes, messages): (Vec<_>, Vec<_>) =
+            messages(directory.path()).into_iter().partition(|message| message.contains(" made room "));
+        assert!(!notes.is_empty(), "what was never uploaded is gone");
         assert!(messages.is_sorted(), "by name is by age");
         assert_eq!(messages.last().unwrap(), &format!("run {run} line 0499"));
         assert!(messages.len() > 50);
     }
+}
+
+#[test]
+fn many_short_runs_push_out_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    for run in 0..40 {
+        let log = diagnostics("info");
+        log.open(directory.path(), DiagnosticsLimits::default()).unwrap();
+        logging(&log, || info!("run {run:02} begins and fails"));
+        log.close();
+    }
+    let messages = messages(directory.path());
+    assert_eq!(messages.len(), 40);
+    assert_eq!(messages[0], "run 00 begins and fails");
+}
+
+#[test]
+fn lines_that_make_room_are_counted_unless_they_were_given_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = diagnostics("debug");
+    log.open(directory.path(), DiagnosticsLimits { file_bytes: 4096, files: 2 }).unwrap();
+    let fill = |from: u32| {
+        logging(&log, || {
+            for number in from..from + 20 {
+                info!("line {number:03} {}", "x".repeat(100));
+                debug!("never given out unless asked for by name");
+            }
+        });
+        log.flush().unwrap();
+    };
+    fill(0);
+    let mut unsent = Unsent::load(directory.path()).unwrap();
+    let given_out = unsent.take(Selection::default(), |_| Ok::<_, io::Error>(()));
+    given_out.and_then(|()| unsent.save()).unwrap();
+    fill(100);
+    assert!(
+        messages(directory.path()).iter().all(|message| !message.contains(" made room ")),
+        "all was given out"
+    );
+    fill(200);
+    fill(300);
+    let told: u64 = messages(directory.path())
+        .iter()
+        .filter_map(|message| message.split_once(" older log lines made room ")?.0.parse::<u64>().ok())
+        .sum();
+    assert!((1..=40).contains(&told), "{told}");
 }
 
 #[test]

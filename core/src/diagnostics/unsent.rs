@@ -145,6 +145,16 @@ impl Unsent {
     }
 }
 
+/// How many lines of `INFO` and above, in the file of that number, were not given out.
+pub(super) fn left_in(directory: &Path, number: u64, path: &Path) -> io::Result<u64> {
+    let mut left = 0;
+    Unsent::load(directory)?.take_file(number, File::open(path)?, Selection::default(), &mut |_| {
+        left += 1;
+        Ok::<_, io::Error>(())
+    })?;
+    Ok(left)
+}
+
 /// Forgets everything: to be called before the files go, whose numbers begin anew then.
 pub(super) fn forget(directory: &Path) -> io::Result<()> {
     remove(&directory.join(NAME))

@@ -238,6 +238,13 @@ fn run(shared: &Shared, mut rotation: Rotation) {
             result = rotation.write(&line::note(shared.wall(), "WARN", &message));
         }
         let result = result.and_then(|()| rotation.write(&lines.bytes));
+        let displaced = rotation.displaced();
+        if displaced > 0 {
+            let message = format!("{displaced} older log lines made room before they were uploaded");
+            if rotation.write(&line::note(shared.wall(), "INFO", &message)).is_ok() {
+                rotation.told(displaced);
+            }
+        }
         shared.finish_batch(lines.count, lost, result);
     }
 }
