@@ -268,8 +268,12 @@ impl Shared {
         }
     }
 
+    /// A new listener is told of work that waits, of which the one before may have been told.
     pub(super) fn set_listener(&self, listener: Option<Listener>) {
         *lock(&self.listener) = listener;
+        let mut control = self.control();
+        control.call_host = control.queued.is_some() || control.running.is_some();
+        self.wake.notify_all();
     }
 
     pub(super) fn tell(&self, event: UploadEvent) {

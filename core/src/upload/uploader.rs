@@ -223,8 +223,9 @@ impl Uploader {
         self.shared.stats()
     }
 
-    /// Tells `listener` what happens without anybody waiting for it; in place of the one before. Called on the upload thread, or
-    /// on the one that completes a task or cancels; it may call the uploader, and must not block.
+    /// Tells `listener` what happens without anybody waiting for it; in place of the one before. With work for the host waiting,
+    /// it is told of that first. Called on the upload thread, or on the one that completes a task or cancels; it may call the
+    /// uploader, and must not block.
     pub fn set_listener(&self, listener: impl Fn(UploadEvent) + Send + Sync + 'static) {
         self.shared.set_listener(Some(Arc::new(listener)));
     }

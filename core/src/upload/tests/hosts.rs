@@ -160,6 +160,23 @@ fn the_host_is_called_when_there_is_work_and_while_paused_it_has_none() {
 }
 
 #[test]
+fn a_new_listener_hears_of_work_that_waited_before_it() {
+    let bench = bench([]);
+    bench.source.push(&["{}\n"]);
+    let _ticket = bench.uploader.upload("test", UploadOptions::default());
+    for _ in 0..2 {
+        let (heard, calls) = mpsc::channel();
+        bench.uploader.set_listener(move |event| heard.send(event).unwrap_or_default());
+        assert_eq!(calls.recv().unwrap(), UploadEvent::WorkWaiting);
+    }
+    // Also while a task is out that its worker may have forgotten.
+    take(&bench);
+    let (heard, calls) = mpsc::channel();
+    bench.uploader.set_listener(move |event| heard.send(event).unwrap_or_default());
+    assert_eq!(calls.recv().unwrap(), UploadEvent::WorkWaiting);
+}
+
+#[test]
 fn who_asks_while_the_host_drives_a_pass_gets_the_next_one() {
     let bench = bench([]);
     bench.source.push(&["{}\n"]);
