@@ -18,6 +18,7 @@ mod recording;
 mod revocation;
 mod socket_stats;
 mod streams;
+mod tunnels;
 mod uploads;
 
 use std::{
@@ -37,7 +38,7 @@ pub use self::{
     socket_stats::AtEnd,
     streams::{StoreStats, StreamKind},
 };
-use self::{recording::Recording, uploads::UploadState};
+use self::{recording::Recording, streams::Streams, tunnels::TunnelState, uploads::UploadState};
 use crate::{
     consent::Consent,
     diagnostics::{Diagnostics, DiagnosticsStats},
@@ -48,7 +49,7 @@ use crate::{
     netmap::{NetworkMap, Routes},
     sockstat::{SocketCounters, SocketStatsError, SocketStatsTotals},
     store::{AppendError, StoreError},
-    tunnel::{self, TunDevice, Tunnel, TunnelError, TunnelOptions, TunnelStats},
+    tunnel::{TunnelError, TunnelStats},
     upload::{self, IdError, PublicId, TaskError, UploadStats},
 };
 
@@ -97,7 +98,7 @@ pub enum ClientError {
     #[error("can't start the tunnel: {0}")]
     Tunnel(#[from] TunnelError),
     /// There is a tunnel already; stop it first.
-    #[error("a tunnel is running; stop it before starting another")]
+    #[error("a tunnel is running or starting; stop it before starting another")]
     TunnelRunning,
     /// The user has not agreed to recording, so there is nothing that could be sent.
     #[error("consent is {0:?}; records are kept and sent only with Consent::Granted")]
@@ -158,6 +159,8 @@ type Observer = Arc<dyn Fn(&Message) + Send + Sync>;
 
 struct State {
     consent: Consent,
+    /// How often consent was withdrawn or refused: what began before is not finished after.
+    refusals: u64,
     network: (NetworkMap, Routes),
     exit_flows: ExitFlows,
     /// In place of the configuration's.
@@ -166,9 +169,7 @@ struct State {
     uploads: UploadState,
     observer: Option<Observer>,
     recording: Option<Recording>,
-    tunnel: Option<Tunnel>,
-    /// What the last tunnel did, once it has stopped.
-    last_tunnel: Option<TunnelStats>,
+    tunnel: TunnelState,
     shut_down: bool,
 }
 
@@ -183,6 +184,7 @@ impl Client {
         let client = Self {
             state: Arc::new(Mutex::new(State {
                 consent: Consent::Unknown,
+                refusals: 0,
                 network: (NetworkMap::default(), Routes::default()),
                 exit_flows,
                 session_rules: None,
@@ -190,8 +192,7 @@ impl Client {
                 uploads: UploadState::default(),
                 observer: None,
                 recording: None,
-                tunnel: None,
-                last_tunnel: None,
+                tunnel: TunnelState::default(),
                 shut_down: false,
             })),
             config: Arc::new(config),
@@ -205,47 +206,9 @@ impl Client {
         );
         client.config.flow.check()?;
         client.config.sessions.as_ref().map_or(Ok(()), SessionConfig::check)?;
+        Streams::check(&client.config)?;
         client.set_consent(client.config.consent)?;
         Ok(client)
-    }
-
-    /// Starts the WireGuard tunnel `tunnel` on `device`. Counters of this client replace those in `options`.
-    ///
-    /// # Errors
-    /// When a tunnel is running, an endpoint's name can't be resolved, or a socket can't be opened.
-    pub fn start_tunnel(
-        &self,
-        tunnel: tunnel::Config,
-        device: TunDevice,
-        mut options: TunnelOptions,
-    ) -> Result<(), ClientError> {
-        let mut state = self.lock()?;
-        if state.tunnel.is_some() {
-            return Err(ClientError::TunnelRunning);
-        }
-        options.clock = Arc::clone(&self.config.clock);
-        if let Some(recording) = &state.recording {
-            options.virtual_counter = Some(Box::new(recording.counter(Layer::Virtual)));
-            options.physical_counter =
-                Some(Box::new(state.sockets.tunnel(recording.counter(Layer::Physical))));
-        }
-        let (peers, mtu) = (tunnel.peers.len(), tunnel.mtu);
-        state.tunnel = Some(Tunnel::start(tunnel, device, options)?);
-        info!(peers, mtu, "tunnel started");
-        Ok(())
-    }
-
-    /// Runs `act` with the tunnel of [`Self::start_tunnel`]: its address, counts, endpoints. `None` without a tunnel.
-    /// `act` must not call the client, which waits for it.
-    pub fn with_tunnel<T>(&self, act: impl FnOnce(&Tunnel) -> T) -> Option<T> {
-        self.lock().ok()?.tunnel.as_ref().map(act)
-    }
-
-    /// Stops the tunnel, if one runs, within a second. What it counted goes into the record of the open window.
-    pub fn stop_tunnel(&self) {
-        if let Ok(mut state) = self.lock() {
-            state.stop_tunnel();
-        }
     }
 
     /// A counter for an app's own tunnel: one per packet thread and layer. `None` without consent; ask again when
@@ -272,7 +235,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sets what is recorded of exit traffic. Holds from the window that is open now.
+    /// Sets what is recorded of exit traffic: less at once, more from the next window on.
     ///
     /// # Errors
     /// When the client is shut down.
@@ -356,7 +319,7 @@ impl Client {
         };
         state.shut_down = true;
         info!("client shuts down");
-        state.stop_tunnel();
+        state.tunnel.stop();
         let mut stats = self.stats_of(&state);
         let error = state.recording.take().and_then(|recording| recording.finish(&mut stats).err());
         self.close_diagnostics();
@@ -391,53 +354,13 @@ impl fmt::Debug for Client {
 }
 
 impl State {
-    fn attach(&mut self, recording: Recording) {
-        if let Some(tunnel) = &self.tunnel {
-            // A tunnel that has ended by itself has nothing to count.
-            let _ = tunnel.set_counters(
-                Some(Box::new(recording.counter(Layer::Virtual))),
-                Some(Box::new(self.sockets.tunnel(recording.counter(Layer::Physical)))),
-            );
-        }
-        self.recording = Some(recording);
-    }
-
-    /// Takes the counters out of the tunnel, so that nothing is recorded from here on.
-    fn detach(&mut self) -> Option<Recording> {
-        if let (Some(tunnel), Some(_)) = (&self.tunnel, &self.recording) {
-            // As above; a tunnel that has ended has dropped its counters.
-            let _ = tunnel.set_counters(None, None);
-            // Waits until the tunnel has done so: what was counted must be handed over before recording ends.
-            let _ = tunnel.flush_counters();
-        }
-        self.recording.take()
-    }
-
-    /// Everything our tunnel counted so far is in the store's queue afterwards.
-    fn close_window(&self, recording: &Recording) {
-        if let Some(tunnel) = &self.tunnel {
-            // A tunnel that has ended by itself has flushed its counters.
-            let _ = tunnel.flush_counters();
-        }
-        recording.close_windows();
-    }
-
-    fn stop_tunnel(&mut self) {
-        if let Some(tunnel) = self.tunnel.take() {
-            tunnel.stop();
-            let stats = tunnel.stats();
-            info!(sent = stats.carried.tx_packets, received = stats.carried.rx_packets, "tunnel stopped");
-            self.last_tunnel = Some(stats);
-        }
-    }
-
     fn stats(&self) -> ClientStats {
         ClientStats {
             flows: self.recording.as_ref().map(Recording::flow_stats),
             sessions: self.recording.as_ref().and_then(Recording::session_stats),
-            sockets: self.recording.as_ref().and_then(|recording| recording.sockets.totals()),
+            sockets: self.recording.as_ref().and_then(|recording| recording.sockets.running_totals()),
             store: self.recording.as_ref().map(Recording::store_stats),
-            tunnel: self.tunnel.as_ref().map(Tunnel::stats).or_else(|| self.last_tunnel.clone()),
+            tunnel: self.tunnel.stats(),
             uploads: self.recording.as_ref().map(|recording| recording.uploader().stats()),
             diagnostics: None,
         }

@@ -20,6 +20,7 @@ mod device;
 mod offload;
 mod options;
 mod output;
+mod prepare;
 mod queue;
 mod resolve;
 mod run;
@@ -37,37 +38,27 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use polling::Poller;
 
 #[cfg(unix)]
 pub use self::device::{FdDevice, Framing};
+use self::run::Command;
 #[cfg(windows)]
 pub use self::wintun::{WintunDevice, WintunError};
 pub use self::{
     device::TunDevice,
+    prepare::PreparedTunnel,
     queue::{PacketQueue, PacketQueueStats, QueueDevice, QueueError, packet_queue},
     resolve::Resolver,
     sockets::{LocalAddrs, Protect, SocketHandle},
 };
-use self::{
-    resolve::Refresh,
-    run::{Command, Parts, Runner},
-    runs::Runs,
-    sockets::Sockets,
-    watch::Watch,
-};
-use super::{
-    config::Config,
-    engine::{Engine, EngineError},
-    key::PublicKey,
-    stats::TunnelStats,
-};
+use super::{config::Config, engine::EngineError, key::PublicKey, stats::TunnelStats};
 use crate::{
     clock::{SharedClock, SystemClock},
-    hook::{ConnectionCounter, Device},
+    hook::ConnectionCounter,
 };
 
 /// Commands that may wait for the thread. It takes them at once; senders wait if it is behind.
@@ -195,57 +186,21 @@ enum Thread {
 }
 
 impl Tunnel {
-    /// Starts the thread `tuntrail-tunnel`. Endpoint names are resolved here, on the caller's thread, which may take
-    /// as long as the system's resolver does.
+    /// Opens the sockets and resolves the endpoints' names, on the caller's thread: that may take as long as the system's
+    /// resolver does. Nothing is carried yet.
+    ///
+    /// # Errors
+    /// [`TunnelError`]; nothing is left open then.
+    pub fn prepare(config: Config, options: TunnelOptions) -> Result<PreparedTunnel, TunnelError> {
+        PreparedTunnel::new(config, options)
+    }
+
+    /// Prepares a tunnel and starts its thread, `tuntrail-tunnel`.
     ///
     /// # Errors
     /// [`TunnelError`]; nothing is left running then.
     pub fn start(config: Config, device: TunDevice, options: TunnelOptions) -> Result<Self, TunnelError> {
-        let TunnelOptions {
-            clock,
-            protect,
-            mark,
-            bind,
-            resolver,
-            observer,
-            virtual_counter,
-            physical_counter,
-        } = options;
-        let poller = Arc::new(Poller::new().map_err(TunnelError::Thread)?);
-        let sockets = Sockets::open(sockets::Options {
-            bind,
-            port: config.listen_port.unwrap_or(0),
-            mark: mark.or(config.fw_mark),
-            protect,
-        })?;
-        let resolver = resolver.unwrap_or_else(resolve::system);
-        let endpoints = resolve::resolve_all(&config, &resolver, |address| sockets.can_reach(address))?;
-        let now = clock.now();
-        let mut engine = Engine::new(&config, &endpoints, now)?;
-        engine.virtual_device().set_connection_counter(now, virtual_counter);
-        engine.physical_device().set_connection_counter(now, physical_counter.map(Runs::of));
-        let local = Arc::new(Mutex::new(sockets.local()));
-        let (commands, receiver) = sync_channel(COMMANDS);
-        let device = device::Device::open(device, &poller).map_err(TunnelError::Device)?;
-        let mut runner = Runner::new(Parts {
-            clock,
-            poller: Arc::clone(&poller),
-            engine,
-            sockets,
-            device,
-            local: Arc::clone(&local),
-            commands: receiver,
-            sender: commands.clone(),
-            refresh: Refresh::new(&config),
-            resolver,
-            watch: Watch::new(observer),
-        });
-        runner.register().map_err(TunnelError::Thread)?;
-        let thread = thread::Builder::new()
-            .name("tuntrail-tunnel".to_owned())
-            .spawn(move || runner.run())
-            .map_err(TunnelError::Thread)?;
-        Ok(Self { commands, poller, local, thread: Mutex::new(Thread::Running(thread)) })
+        Self::prepare(config, options)?.start(device)
     }
 
     /// The addresses that the sockets are bound to. They change with [`Self::network_changed`] unless the

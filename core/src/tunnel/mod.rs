@@ -26,8 +26,8 @@ pub use config::{Config, ConfigError, DEFAULT_MTU, Endpoint, EndpointError, Igno
 #[cfg(unix)]
 pub use driver::{FdDevice, Framing};
 pub use driver::{
-    LocalAddrs, PacketQueue, PacketQueueStats, Protect, QueueDevice, QueueError, Resolver, SocketHandle,
-    TunDevice, Tunnel, TunnelError, TunnelEvent, TunnelObserver, TunnelOptions, packet_queue,
+    LocalAddrs, PacketQueue, PacketQueueStats, PreparedTunnel, Protect, QueueDevice, QueueError, Resolver,
+    SocketHandle, TunDevice, Tunnel, TunnelError, TunnelEvent, TunnelObserver, TunnelOptions, packet_queue,
 };
 #[cfg(windows)]
 pub use driver::{WintunDevice, WintunError};

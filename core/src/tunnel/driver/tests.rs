@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     sync::mpsc,
+    thread,
     time::{Duration, Instant as StdInstant},
 };
 
