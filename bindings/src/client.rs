@@ -30,8 +30,8 @@ use crate::{
 pub struct Client {
     inner: client::Client,
     events: Arc<Events>,
-    /// The network that was told last: another number is another network.
-    network: Mutex<Option<u64>>,
+    /// What was told last, if anything was: the network in use, by its number, or that there is none.
+    network: Mutex<Option<Option<u64>>>,
     log_owner: Mutex<Option<LogOwner>>,
 }
 
@@ -46,10 +46,14 @@ impl Client {
         let (log_owner, diagnostics) = LogOwner::claim(&filter)?.unzip();
         core.diagnostics = diagnostics;
         let inner = client::Client::start(core)?;
-        let events = Arc::new(Events::default());
-        let told = Arc::clone(&events);
-        inner.set_upload_listener(move |event| told.upload(event))?;
-        Ok(Arc::new(Self { inner, events, network: Mutex::default(), log_owner: Mutex::new(log_owner) }))
+        let client = Self {
+            inner,
+            events: Arc::default(),
+            network: Mutex::default(),
+            log_owner: Mutex::new(log_owner),
+        };
+        client.listen_to_uploads()?;
+        Ok(Arc::new(client))
     }
 
     /// Applies the user's answer. Granting starts recording, also of a tunnel that runs. Denying stops recording, cancels a running
@@ -58,14 +62,22 @@ impl Client {
         Ok(self.inner.set_consent(consent.into())?)
     }
 
-    /// Sets who is told what happens, or nobody; see [`EventListener`] for the thread.
+    /// Sets who is told what happens, or nobody; see [`EventListener`] for the thread. A new listener is told of uploads that wait for the
+    /// host's transport, such as one that an earlier run began.
     pub fn set_listener(&self, listener: Option<Arc<dyn EventListener>>) -> Result<(), TuntrailError> {
         self.check_open()?;
-        self.events.set_listener(listener)
+        let listens = listener.is_some();
+        self.events.set_listener(listener)?;
+        if listens {
+            // What waited when nobody listened is told now.
+            self.listen_to_uploads()?;
+        }
+        Ok(())
     }
 
     /// Starts a WireGuard tunnel on `device`; there is one at a time. `protector` exempts its sockets from the VPN, `resolver` finds
-    /// peers that have names. Waits for name resolution, and on Windows for the driver.
+    /// peers that have names. Waits for name resolution, and on Windows for the driver; other calls don't wait for this one meanwhile.
+    /// [`Self::stop_tunnel`] and [`Self::shutdown`] end a start, too: it throws then, and what a look-up finds later is dropped.
     ///
     /// With [`TunDevice::Tun`] the descriptor is the tunnel's from this call on, and closed also if it fails.
     pub fn start_tunnel(
@@ -89,7 +101,7 @@ impl Client {
         })
     }
 
-    /// Stops the tunnel, if one runs, within a second. What it counted is recorded.
+    /// Stops the tunnel, if one runs or starts, within a second. What it counted is recorded.
     pub fn stop_tunnel(&self) -> Result<(), TuntrailError> {
         self.check_open()?;
         self.inner.stop_tunnel();
@@ -113,30 +125,25 @@ impl Client {
         Ok(self.inner.set_session_rules(rules)?)
     }
 
-    /// Tells the state of the device's network, whenever it changes. With another [`NetworkState::id`] than before, a running tunnel
-    /// moves to the new network: new sockets, new handshakes, names resolved again. Returns at once.
+    /// Tells the state of the device's network, whenever it changes. With another [`NetworkState::id`] than before, or after a
+    /// time without a network, a running tunnel moves to the new network: new sockets, new handshakes, names resolved
+    /// again. Returns at once.
     pub fn set_network_state(&self, state: NetworkState) -> Result<(), TuntrailError> {
         self.inner.set_network_state(state.into_core())?;
         let kind = state.interface.filter(|_| state.connected).unwrap_or(InterfaceKind::Unknown);
         self.inner.socket_counters()?.set_interface(kind.into());
-        if state.connected {
-            let before = self.network.lock().unwrap_or_else(PoisonError::into_inner).replace(state.id);
-            if before.is_some_and(|before| before != state.id) {
-                return self.refresh_tunnel();
-            }
+        let now = state.connected.then_some(state.id);
+        let before = self.network.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        if state.connected && before.is_some_and(|before| before != now) {
+            return self.refresh_tunnel();
         }
         Ok(())
     }
 
     /// Makes a running tunnel open new sockets and handshake anew, as after a change of the network: for the wake-up of a device
-    /// whose sockets may be dead. Returns at once; harmless without a tunnel.
+    /// whose sockets may be dead. One that is starting does so as soon as it runs. Returns at once; harmless without a tunnel.
     pub fn refresh_tunnel(&self) -> Result<(), TuntrailError> {
-        self.check_open()?;
-        self.inner.with_tunnel(|tunnel| {
-            // A tunnel that has ended by itself has nothing to refresh.
-            let _ = tunnel.network_changed();
-        });
-        Ok(())
+        Ok(self.inner.refresh_tunnel()?)
     }
 
     /// Tells the state of the power supply, whenever it changes. Decides about automatic uploads only.
@@ -273,6 +280,12 @@ impl Client {
 }
 
 impl Client {
+    /// Uploads that nobody waits for become events, work that waits for the host among them.
+    fn listen_to_uploads(&self) -> Result<(), TuntrailError> {
+        let told = Arc::clone(&self.events);
+        Ok(self.inner.set_upload_listener(move |event| told.upload(event))?)
+    }
+
     /// Throws after a shutdown, for calls that the core takes without a word then.
     fn check_open(&self) -> Result<(), TuntrailError> {
         Ok(self.inner.socket_counters().map(drop)?)

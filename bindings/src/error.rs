@@ -1,6 +1,6 @@
 //! The one error type of the facade, and that of calls in the other direction.
 
-use tuntrail::{client::ClientError, tunnel::TunnelError, upload};
+use tuntrail::{client::ClientError, store::StoreError, tunnel::TunnelError, upload};
 
 /// Why a call failed. The text of each says what was wrong, with which value, and what to do; it never holds a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, uniffi::Error)]
@@ -53,6 +53,11 @@ impl From<ClientError> for TuntrailError {
     fn from(error: ClientError) -> Self {
         let reason = error.to_string();
         match error {
+            ClientError::Store(
+                StoreError::InvalidLimit { .. }
+                | StoreError::InvalidName { .. }
+                | StoreError::DuplicateStream { .. },
+            ) => Self::Config { reason },
             // What the client reads and writes itself is in its directory; a thread that can't be made is rarer by far.
             ClientError::Store(_)
             | ClientError::Append(_)

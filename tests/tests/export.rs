@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
+    fs::{self, File},
     io::Read,
     path::Path,
     sync::Arc,
@@ -104,6 +104,26 @@ fn an_export_needs_consent_and_a_place() {
     assert!(matches!(error, ClientError::NoConsent(Consent::Denied)), "{error}");
     assert_eq!(files(place.path()), Vec::new());
     assert_eq!(app.client.log_id(), None);
+}
+
+#[test]
+fn what_a_killed_export_left_is_in_nobodys_way_and_one_under_way_is_left_alone() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let mut app = App::start(directory.path(), &server);
+    app.record(1, 100);
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("logs.tar.zst");
+    let draft = place.path().join("logs.tar.zst.part");
+    fs::write(&draft, "half an export").unwrap();
+    let other = File::open(&draft).unwrap();
+    other.try_lock().unwrap();
+    let error = app.client.export(&path).unwrap_err();
+    assert!(error.to_string().contains("being written by another export"), "{error}");
+    assert_eq!(fs::read_to_string(&draft).unwrap(), "half an export");
+    drop(other);
+    assert_eq!(app.client.export(&path).unwrap().records, 1);
+    assert!(path.exists() && !draft.exists());
+    assert!(app.client.export(&path).is_err(), "nothing is overwritten");
 }
 
 #[test]

@@ -136,6 +136,41 @@ fn the_end_uploads_if_that_was_asked_for() {
     }
     assert!(server.entries(&collections()[0]).unwrap().is_empty(), "only what was recorded for a time");
     assert!(!period_file(directory.path()).exists());
+    while client.stats().sockets.is_some() {
+        assert!(std::time::Instant::now() < deadline, "it says that it records");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_end_that_the_process_missed_is_made_up_for_within_a_day() {
+    let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
+    let clock = ManualClock::new("2026-01-02T03:00:00Z".parse().unwrap());
+    let start = || {
+        let mut config = config(directory.path(), &server);
+        config.clock = Arc::new(clock.clone());
+        Client::start(config).unwrap()
+    };
+    for (late, expected) in [(HOUR, 7), (25 * HOUR, 0)] {
+        let client = start();
+        client.enable_socket_stats(HOUR, AtEnd::Upload).unwrap();
+        add(&client, 7);
+        client.shutdown();
+        clock.advance(HOUR + late);
+        let before = sent(&server, app());
+        let client = start();
+        assert!(client.stats().sockets.is_none(), "its time is over");
+        assert!(!period_file(directory.path()).exists());
+        if expected == 0 {
+            assert_eq!(client.stats().uploads.unwrap().passes, 0, "too late to be expected");
+        }
+        let deadline = std::time::Instant::now() + support::PATIENCE;
+        while sent(&server, app()) < before + expected {
+            assert!(std::time::Instant::now() < deadline, "no upload");
+            std::thread::yield_now();
+        }
+        client.clear().unwrap();
+    }
 }
 
 #[test]

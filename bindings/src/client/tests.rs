@@ -5,12 +5,13 @@ use std::{
 };
 
 use super::*;
-use crate::{CallbackError, Event, NetworkState, Node, Peer};
+use crate::{CallbackError, Event, NetworkState, Node, Peer, UploadSettings};
 
 fn config(directory: &Path) -> ClientConfig {
     ClientConfig {
         directory: directory.display().to_string(),
-        base_url: "https://logs.example.com".to_owned(),
+        // Nobody listens there, and nobody else is asked.
+        base_url: "http://127.0.0.1:9".to_owned(),
         consent: Consent::Granted,
         role: None,
         flows: None,
@@ -147,6 +148,8 @@ fn errors_keep_their_kind_across_the_boundary() {
         new(|config| config.directory = String::new()),
         new(|config| config.log_filter = "loud".to_owned()),
         new(|config| config.private_id = Some("secret".to_owned())),
+        new(|config| config.max_disk_bytes = Some(1)),
+        new(|config| (config.max_disk_bytes, config.consent) = (Some(1), Consent::Unknown)),
     ] {
         assert!(matches!(wrong, TuntrailError::Config { .. }), "{wrong:?}");
         assert!(!wrong.to_string().contains("secret"), "{wrong}");
@@ -245,20 +248,52 @@ fn a_protector_that_says_no_fails_the_start() {
     assert!(matches!(error, TuntrailError::Tunnel { .. }), "{error:?}");
 }
 
+/// Passes events on.
+struct Listener(Mutex<std::sync::mpsc::Sender<Event>>);
+
+impl EventListener for Listener {
+    #[expect(clippy::unwrap_used, reason = "a helper of tests")]
+    fn on_event(&self, event: Event) -> Result<(), CallbackError> {
+        self.0.lock().unwrap().send(event).unwrap();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_listener_that_comes_late_is_told_of_uploads_that_wait_for_the_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let uploads = UploadSettings {
+        headers: Vec::new(),
+        root_certificates_pem: None,
+        connect_timeout: None,
+        request_timeout: None,
+        automatic: None,
+        host_transport: true,
+        low_memory: false,
+    };
+    let config = ClientConfig { uploads: Some(uploads), ..config(directory.path()) };
+    // The process is killed while an upload waits for its host.
+    let client = Client::new(config.clone()).unwrap();
+    let request = DebugRequest { note: String::new(), streams: Vec::new(), window: None, verbose: false };
+    client.request_debug_upload(request).unwrap();
+    assert!(matches!(client.next_upload_task().unwrap(), UploadTask::Send { .. }));
+    drop(client);
+
+    let client = Client::new(config).unwrap();
+    let (sender, events) = channel();
+    client.set_listener(Some(Arc::new(Listener(Mutex::new(sender))))).unwrap();
+    assert_eq!(events.recv().unwrap(), Event::UploadWorkWaiting);
+    assert!(matches!(client.next_upload_task().unwrap(), UploadTask::Send { .. }));
+}
+
 #[test]
 fn the_listener_is_told_of_the_end_of_the_device_and_of_uploads() {
-    struct Listener(Mutex<std::sync::mpsc::Sender<Event>>);
-    impl EventListener for Listener {
-        fn on_event(&self, event: Event) -> Result<(), CallbackError> {
-            self.0.lock().unwrap().send(event).unwrap();
-            Ok(())
-        }
-    }
     let directory = tempfile::tempdir().unwrap();
     let client = Client::new(config(directory.path())).unwrap();
     let (sender, events) = channel();
     client.set_listener(Some(Arc::new(Listener(Mutex::new(sender))))).unwrap();
-    let report = client.upload("test", Vec::new()).unwrap().join().unwrap();
+    // Without the lines of our own log there is nothing to send.
+    let report = client.upload("test", vec![Stream::Windows]).unwrap().join().unwrap();
     assert_eq!(events.recv().unwrap(), Event::UploadEnded { report });
     let (ours, app) = std::os::unix::net::UnixStream::pair().unwrap();
     let device = TunDevice::Tun { descriptor: ours.into_raw_fd() };

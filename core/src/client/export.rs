@@ -12,18 +12,18 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::MutexGuard,
 };
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tracing::warn;
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, State};
 use crate::{
-    consent::Consent,
     diagnostics::Diagnostics,
-    store::{RecordKind, Segment},
-    upload::{EntryIds, PublicId, encode_meta, splice_ids},
+    store::{RecordKind, Segment, StreamHandle},
+    upload::{Collection, EntryIds, PublicId, encode_meta, splice_ids},
 };
 
 /// Of the layout.
@@ -109,19 +109,37 @@ impl Client {
     }
 
     fn export_to(&self, path: &Path) -> Result<ExportReport, ClientError> {
-        let (streams, log_id) = {
+        let (streams, log_id, refusals) = {
             let state = self.lock()?;
             let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
             state.close_window(recording);
-            (recording.streams(&self.config), recording.log_id())
+            (recording.streams(&self.config), recording.log_id(), state.refusals)
         };
+        let written = self.write_export(path, &streams, log_id, refusals);
+        // Whatever else went wrong then: the records went, because the user said so.
+        written.or_else(|error| self.check_agreed(refusals).and(Err(error)))
+    }
+
+    /// No longer than the user agrees: fails after a refusal since there were `refusals`, also if consent was granted anew.
+    fn check_agreed(&self, refusals: u64) -> Result<MutexGuard<'_, State>, ClientError> {
+        let state = self.lock()?;
+        if state.refusals == refusals { Ok(state) } else { Err(ClientError::NoConsent(state.consent)) }
+    }
+
+    fn write_export(
+        &self,
+        path: &Path,
+        streams: &[(StreamHandle, &Collection)],
+        log_id: PublicId,
+        refusals: u64,
+    ) -> Result<ExportReport, ClientError> {
         let named = streams.iter().map(|(stream, collection)| ExportStream {
             name: stream.name().to_string(),
             collection: Some(collection.to_string()),
         });
         let named: Vec<_> = named.collect();
         let mut export = Export::begin(path, self.config.clock.wall(), Some(log_id), &named)?;
-        for (stream, _) in &streams {
+        for (stream, _) in streams {
             for info in stream.seal()? {
                 match stream.read(&info.id) {
                     Ok(segment) => export.add_segment(stream.name().as_str(), &segment)?,
@@ -130,11 +148,7 @@ impl Client {
                         export.miss_segment();
                     }
                 }
-                // Not longer than the user agrees.
-                let consent = self.lock()?.consent;
-                if consent != Consent::Granted {
-                    return Err(ClientError::NoConsent(consent));
-                }
+                drop(self.check_agreed(refusals)?);
             }
         }
         if let Some(diagnostics) = &self.config.diagnostics {
@@ -144,6 +158,8 @@ impl Client {
         for path in Diagnostics::files(&self.config.diagnostics_directory())? {
             export.add_log(&path)?;
         }
+        // Nobody refuses between this look and the appearance of the file.
+        let _agreed = self.check_agreed(refusals)?;
         Ok(export.finish()?)
     }
 }
@@ -172,12 +188,8 @@ impl Export {
         log_id: Option<PublicId>,
         streams: &[ExportStream],
     ) -> io::Result<Self> {
-        let draft = Draft::new(path)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut encoder = zstd::Encoder::new(options.open(&draft.path)?, LEVEL)?;
+        let (draft, file) = Draft::create(path)?;
+        let mut encoder = zstd::Encoder::new(file, LEVEL)?;
         encoder.include_checksum(true)?;
         encoder.window_log(WINDOW_LOG)?;
         let mtime = u64::try_from(created.as_second()).unwrap_or_default();
@@ -274,13 +286,34 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(place: &Path) -> io::Result<Self> {
+    /// Makes the file. One that a killed process left is replaced; one that is being written is somebody else's.
+    fn create(place: &Path) -> io::Result<(Self, File)> {
+        let exists = |what: &str| {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} {what}", place.display())))
+        };
         if place.exists() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", place.display())));
+            return exists("exists");
         }
         let mut name = place.file_name().unwrap_or_default().to_owned();
         name.push(".part");
-        Ok(Self { path: place.with_file_name(name), place: Some(place.to_owned()) })
+        let path = place.with_file_name(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if File::open(&path)?.try_lock().is_err() {
+                    return exists("is being written by another export");
+                }
+                fs::remove_file(&path)?;
+                options.open(&path)?
+            }
+            file => file?,
+        };
+        // Tells others that it is being written. Where files can't be locked, one that is left must be deleted by hand.
+        let _ = file.try_lock();
+        Ok((Self { path, place: Some(place.to_owned()) }, file))
     }
 
     fn publish(mut self) -> io::Result<()> {

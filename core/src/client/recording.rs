@@ -116,7 +116,7 @@ impl Recording {
         if let Some(observer) = &state.observer {
             recording.set_observer(Arc::clone(observer));
         }
-        socket_stats::resume(config, &mut recording)?;
+        socket_stats::resume(config, &mut recording);
         Ok(recording)
     }
 
@@ -216,11 +216,14 @@ impl Recording {
     }
 
     /// Ends recording and deletes all of it.
-    pub(super) fn delete(self) -> Result<(), StoreError> {
+    pub(super) fn delete(self, config: &ClientConfig) -> Result<(), ClientError> {
         self.cancel_upload();
         self.end_loggers();
         drop(self.uploader);
-        self.store.destroy()
+        // What ended meanwhile may have asked once more.
+        let forgotten = forget_request(&config.request_directory());
+        self.store.destroy()?;
+        Ok(forgotten?)
     }
 
     /// Deletes what earlier runs recorded.

@@ -40,6 +40,7 @@ impl Client {
         }
         // A refusal holds whatever becomes of the files.
         state.consent = consent;
+        state.refusals += 1;
         match (consent, state.detach()) {
             (Consent::Denied, recording) => self.delete_all(recording),
             (_, Some(recording)) => {
@@ -84,12 +85,14 @@ impl Client {
             return Ok(());
         }
         if let Some(recording) = &recording {
+            // Nothing more may go out, also not by rules that come due while the denial is written down.
+            recording.uploader().pause_uploads();
             recording.cancel_upload();
         }
         let mut decision = Decision::load(&self.config.directory, &self.config.role);
         let noted = decision.as_mut().map_or(Ok(()), Decision::deny);
         let deleted = match recording {
-            Some(recording) => recording.delete().map_err(ClientError::from),
+            Some(recording) => recording.delete(&self.config),
             None => Recording::delete_leftovers(&self.config),
         };
         let diagnostics = self.delete_diagnostics();
@@ -149,8 +152,9 @@ impl Client {
         };
         state.close_window(recording);
         let cleared = recording.clear();
-        self.delete_diagnostics()?;
+        let deleted = self.delete_diagnostics();
         self.open_diagnostics();
-        Ok(cleared?)
+        cleared?;
+        Ok(deleted?)
     }
 }

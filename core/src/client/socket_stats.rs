@@ -17,11 +17,13 @@ use crate::{
     clock::SharedClock,
     files::{Survive, read_small, remove, replace},
     sockstat::{EventSink, SocketCounters, SocketStatsLogger, SocketStatsOptions, SocketStatsTotals},
-    upload::UploadOptions,
+    upload::{UploadOptions, Uploader},
 };
 
 /// Larger than any version of the file.
 const MAX_LEN: u64 = 1024;
+/// How long after its end a recording is still uploaded because it was asked for: as long as an upload that a kill ended.
+const MAX_LATE: Duration = Duration::from_secs(24 * 60 * 60);
 const VERSION: u32 = 1;
 
 /// What happens when the time of a recording is over.
@@ -31,7 +33,8 @@ pub enum AtEnd {
     /// Its events wait on disk until somebody asks for an upload.
     #[default]
     Keep,
-    /// Its events are uploaded: asking for the recording was asking for them, too. Only if the process runs at the end.
+    /// Its events are uploaded: asking for the recording was asking for them, too. If the process does not run at the end, the next
+    /// start within 24 hours of it does so.
     Upload,
 }
 
@@ -63,8 +66,14 @@ impl SocketRecording {
         }
     }
 
+    /// What was recorded, also by a recording that is over.
     pub(super) fn totals(&self) -> Option<SocketStatsTotals> {
         self.logger.as_ref().map(SocketStatsLogger::totals)
+    }
+
+    /// What is being recorded.
+    pub(super) fn running_totals(&self) -> Option<SocketStatsTotals> {
+        self.logger.as_ref().filter(|logger| logger.is_recording()).map(SocketStatsLogger::totals)
     }
 
     fn start(&mut self, options: SocketStatsOptions, clock: SharedClock) -> Result<(), ClientError> {
@@ -133,21 +142,50 @@ fn disable(config: &ClientConfig, state: &mut State) -> Result<(), ClientError> 
     Ok(forget(config)?)
 }
 
-/// Goes on with what an earlier run began, or begins what the configuration says.
-pub(super) fn resume(config: &ClientConfig, recording: &mut Recording) -> Result<(), ClientError> {
-    if config.socket_stats == SocketStats::Always {
-        return recording.sockets.start(SocketStatsOptions::default(), SharedClock::clone(&config.clock));
+/// Goes on with what an earlier run began, or begins what the configuration says. What fails here must not keep flows from being
+/// recorded, nor the tunnel from starting.
+pub(super) fn resume(config: &ClientConfig, recording: &mut Recording) {
+    let resumed = match config.socket_stats {
+        SocketStats::Always => {
+            recording.sockets.start(SocketStatsOptions::default(), SharedClock::clone(&config.clock))
+        }
+        SocketStats::OnDemand => resume_period(config, recording),
+    };
+    if let Err(error) = resumed {
+        warn!("socket statistics don't go on");
+        // A path may name the user.
+        debug!(%error, "resuming socket statistics failed");
     }
+}
+
+fn resume_period(config: &ClientConfig, recording: &mut Recording) -> Result<(), ClientError> {
     let Some(bytes) = read_small(&path(config), MAX_LEN)? else { return Ok(()) };
     let period = serde_json::from_slice::<Period>(&bytes).ok().filter(|period| period.version == VERSION);
-    match period.and_then(|period| Some((period.left(config.clock.wall())?, period.at_end))) {
-        Some((left, at_end)) => {
+    let wall = config.clock.wall();
+    match period.map(|period| (period, period.left(wall))) {
+        Some((period, Some(left))) => {
             debug!(seconds = left.as_secs(), "socket statistics go on");
-            record_for(config, recording, left, at_end)
+            if let Err(error) = write(config, left, period.at_end) {
+                // The old one is nearly as good: only a wall clock that is set back makes the time longer.
+                debug!(%error, "can't rewrite the file of a recording");
+            }
+            record_until_end(config, recording, left, period.at_end)
         }
-        // Over, or not understood: off is the default.
+        Some((period, None)) => {
+            if period.at_end == AtEnd::Upload && period.ended_within(MAX_LATE, wall) {
+                upload(recording.uploader());
+            }
+            Ok(forget(config)?)
+        }
+        // Not understood: off is the default.
         None => Ok(forget(config)?),
     }
+}
+
+/// Sends what a recording that is over has made. Goes on without us; its result is in our own log.
+fn upload(uploader: &Uploader) {
+    let streams = Some(vec![StreamKind::Sockets.stream_name().to_owned()]);
+    let _ = uploader.upload("end of socket statistics", UploadOptions { streams, progress: None });
 }
 
 /// Forgets that there is a recording to go on with.
@@ -163,10 +201,22 @@ fn record_for(
 ) -> Result<(), ClientError> {
     // The end of the one before would remove the file.
     recording.sockets.stop();
-    let period = Period::new(config.clock.wall(), duration, at_end);
-    let mut bytes = serde_json::to_vec(&period).map_err(io::Error::from)?;
+    write(config, duration, at_end)?;
+    record_until_end(config, recording, duration, at_end)
+}
+
+fn write(config: &ClientConfig, left: Duration, at_end: AtEnd) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(&Period::new(config.clock.wall(), left, at_end))?;
     bytes.push(b'\n');
-    replace(&path(config), &bytes, Survive::Kill)?;
+    replace(&path(config), &bytes, Survive::Kill)
+}
+
+fn record_until_end(
+    config: &ClientConfig,
+    recording: &mut Recording,
+    duration: Duration,
+    at_end: AtEnd,
+) -> Result<(), ClientError> {
     let (file, uploader) = (path(config), Arc::clone(recording.uploader()));
     let on_end = Box::new(move || {
         if let Err(error) = remove(&file) {
@@ -175,9 +225,7 @@ fn record_for(
         }
         info!("socket statistics off: their time is over");
         if at_end == AtEnd::Upload {
-            let streams = Some(vec![StreamKind::Sockets.stream_name().to_owned()]);
-            // Goes on without us; its result is in our own log.
-            let _ = uploader.upload("end of socket statistics", UploadOptions { streams, progress: None });
+            upload(&uploader);
         }
     });
     let options = SocketStatsOptions { duration: Some(duration), on_end: Some(on_end) };
@@ -211,6 +259,13 @@ impl Period {
         let left = u64::try_from(self.left_ms.saturating_sub(passed)).ok()?;
         (left > 0).then_some(Duration::from_millis(left))
     }
+
+    /// Whether it ended, and not longer ago than that.
+    fn ended_within(&self, late: Duration, wall: Timestamp) -> bool {
+        let passed = wall.as_millisecond().saturating_sub(self.written_ms);
+        let ago = u64::try_from(passed.saturating_sub(self.left_ms)).ok();
+        self.left_ms >= 0 && ago.is_some_and(|ago| Duration::from_millis(ago) <= late)
+    }
 }
 
 #[cfg(test)]
@@ -234,6 +289,22 @@ mod tests {
         ] {
             assert_eq!(period.left(time(wall)), left, "{wall}");
         }
+    }
+
+    #[test]
+    fn a_recording_that_ended_without_us_is_uploaded_for_a_day() {
+        let period = Period::new(time("2026-01-02T03:00:00Z"), Duration::from_secs(3600), AtEnd::Upload);
+        for (wall, expected) in [
+            ("2026-01-02T03:59:59Z", false),
+            ("2026-01-02T04:00:00Z", true),
+            ("2026-01-03T04:00:00Z", true),
+            ("2026-01-03T04:00:01Z", false),
+            ("2016-01-02T04:00:00Z", false),
+        ] {
+            assert_eq!(period.ended_within(MAX_LATE, time(wall)), expected, "{wall}");
+        }
+        let impossible = Period { written_ms: i64::MIN, left_ms: i64::MIN, ..period };
+        assert!(!impossible.ended_within(MAX_LATE, time("2026-01-02T03:00:00Z")));
     }
 
     #[test]

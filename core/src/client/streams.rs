@@ -96,19 +96,31 @@ impl StoreStats {
     }
 }
 
+fn name(kind: StreamKind) -> Result<StreamName, StoreError> {
+    StreamName::new(kind.stream_name())
+}
+
+fn stream_config(config: &ClientConfig, kind: StreamKind) -> Result<StreamConfig, StoreError> {
+    Ok(StreamConfig { max_disk_bytes: config.max_disk_bytes, ..StreamConfig::new(name(kind)?) })
+}
+
 impl Streams {
+    /// Whether what `config` says of them is usable.
+    pub(super) fn check(config: &ClientConfig) -> Result<(), StoreError> {
+        StreamKind::ALL.into_iter().try_for_each(|kind| stream_config(config, kind)?.check())
+    }
+
     pub(super) fn open(config: &ClientConfig) -> Result<(Store, Self), StoreError> {
-        let name = |kind: StreamKind| StreamName::new(kind.stream_name());
-        let stream = |kind| {
-            Ok(StreamConfig { max_disk_bytes: config.max_disk_bytes, ..StreamConfig::new(name(kind)?) })
-        };
         let store = Store::open(
             StoreConfig {
                 root: config.directory.clone(),
                 role: config.role.clone(),
                 clock: SharedClock::clone(&config.clock),
             },
-            StreamKind::ALL.into_iter().map(stream).collect::<Result<_, StoreError>>()?,
+            StreamKind::ALL
+                .into_iter()
+                .map(|kind| stream_config(config, kind))
+                .collect::<Result<_, StoreError>>()?,
         )?;
         let handle = |kind| store.stream(&name(kind)?).ok_or(StoreError::Closed);
         let streams = Self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Client, ClientError, own_log, streams::StreamKind};
+use super::{Client, ClientError, decision::Decision, own_log, streams::StreamKind};
 use crate::{
     store::Role,
     upload::{
@@ -69,8 +69,9 @@ impl Client {
 
     /// Takes over what another of the app's processes has recorded and not sent, so that the next upload of this one sends
     /// it: for an app that uploads while its network extension does not run. Records keep their numbers. What is not delivered
-    /// goes back when this client starts again. Returns the number of segments taken, 0 for this client's own role; waits for
-    /// the disk.
+    /// goes back when this client starts again. Returns the number of segments taken, as many as the disk budget has room for:
+    /// upload them and claim again, until it is 0. It is 0 for this client's own role, and for one that still has to delete what
+    /// a denial left. Waits for the disk.
     ///
     /// # Errors
     /// Without consent, and when the disk refuses.
@@ -80,6 +81,10 @@ impl Client {
             let recording = state.recording.as_ref().ok_or(ClientError::NoConsent(state.consent))?;
             recording.streams(&self.config)
         };
+        if Decision::load(&self.config.directory, role)?.deletion_is_due() {
+            // From before a denial: they are for that role to delete when it starts, and for nobody to send.
+            return Ok(0);
+        }
         let mut claimed = 0;
         for (stream, _) in streams {
             claimed += stream.claim(role)?;

@@ -151,7 +151,7 @@ impl StreamConfig {
         half.saturating_sub(catalog::OVERHEAD).min(MAX_PAYLOAD)
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         let invalid = |setting, value, allowed| {
             Err(StoreError::InvalidLimit { stream: self.name.to_string(), setting, value, allowed })
         };
