@@ -26,8 +26,9 @@ namespace Tuntrail
 
         private readonly Client client;
         private readonly Action<Exception> failed;
-        // Windows calls it as long as a registration lives; the field keeps the runtime from freeing it.
+        // Windows calls it as long as a registration lives, also when nobody has kept this object.
         private readonly Functions.PowerCallback callback;
+        private GCHandle root;
         private readonly IntPtr[] settings = new IntPtr[Settings.Length];
         private IntPtr sleep;
         // Changes may come on several threads; the last to read must be the last to tell.
@@ -37,12 +38,13 @@ namespace Tuntrail
 
         /// <summary>Tells the state, and watches.</summary>
         /// <param name="client">Who is told.</param>
-        /// <param name="failed">Is called, on a thread of the runtime, when the client could not be told; may be null.</param>
+        /// <param name="failed">Is called, on a thread of the pool, when the client could not be told; may be null.</param>
         public PowerMonitor(Client client, Action<Exception> failed)
         {
             this.client = client ?? throw new ArgumentNullException(nameof(client));
             this.failed = failed;
             callback = OnPower;
+            root = GCHandle.Alloc(this);
             DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS recipient = new DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS
             {
                 Callback = Marshal.GetFunctionPointerForDelegate(callback),
@@ -85,7 +87,10 @@ namespace Tuntrail
                 Functions.PowerUnregisterSuspendResumeNotification(sleep);
                 sleep = IntPtr.Zero;
             }
-            GC.KeepAlive(callback);
+            if (root.IsAllocated)
+            {
+                root.Free();
+            }
         }
 
         /// <summary>What Windows' numbers mean.</summary>
