@@ -185,7 +185,8 @@ impl Bench {
         let mut files = self.library_files()?;
         files.extend(csharp_files(&tests)?);
         files.extend(csharp_files(&tests.join("Mono"))?);
-        files.extend(["Commands.cs", "Choices.cs"].map(|name| sample.join(name)));
+        let portable = ["Commands.cs", "Choices.cs", "Conversation.cs", "Persistence.cs"];
+        files.extend(portable.map(|name| sample.join(name)));
         self.mono.compile_as(
             &self.folder.join("tests.exe"),
             // Tests are not documented.
