@@ -14,7 +14,7 @@ namespace Tuntrail.Tests
     public sealed class ConversationTests : IDisposable
     {
         /// <summary>For what is to be cut off; nothing else waits for it.</summary>
-        private static readonly TimeSpan Short = TimeSpan.FromMilliseconds(50);
+        private static readonly TimeSpan Short = TimeSpan.FromMilliseconds(200);
 
         private readonly TcpClient asking = new TcpClient();
         private readonly TcpClient serving;
@@ -59,16 +59,16 @@ namespace Tuntrail.Tests
         {
             // More than the system takes for them.
             string answer = new string('x', 32 << 20);
-            Task served = Serve(Short, (line, isAdministrator, gone) => Task.FromResult(answer));
             Say("status\n");
+            Task served = Serve(Short, (line, isAdministrator, gone) => Task.FromResult(answer));
             Assert.True(Failure(served) is OperationCanceledException);
         }
 
         [Fact]
         public void Who_doesnt_close_after_the_answer_is_let_go_of()
         {
-            Task served = Serve(Short, (line, isAdministrator, gone) => Task.FromResult("ok"));
             Say("status\n");
+            Task served = Serve(Short, (line, isAdministrator, gone) => Task.FromResult("ok"));
             Assert.True(Failure(served) is OperationCanceledException);
         }
 
@@ -88,7 +88,7 @@ namespace Tuntrail.Tests
         {
             ManualResetEventSlim begun = new ManualResetEventSlim();
             ManualResetEventSlim cancelled = new ManualResetEventSlim();
-            Task served = Serve(Short, async (line, isAdministrator, gone) =>
+            Task served = Serve(Bench.Limit, async (line, isAdministrator, gone) =>
             {
                 TaskCompletionSource<string> never = new TaskCompletionSource<string>();
                 gone.Register(() => never.SetResult("error: cancelled"));
