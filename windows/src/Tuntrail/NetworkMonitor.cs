@@ -37,7 +37,8 @@ namespace Tuntrail
         /// <param name="client">Who is told.</param>
         /// <param name="source">Who knows of networks.</param>
         /// <param name="isStale">Whether the tunnel's sockets are bound to what is no longer the way out. The state of the network alone
-        /// doesn't tell that: sockets that were made while there was no network are bound to nothing, and the network may come back as it was.</param>
+        /// doesn't tell that: sockets that were made while there was no network are bound to nothing, and the network may come back as
+        /// it was.</param>
         /// <param name="failed">Is called, on a thread of the pool, when Windows could not be asked; may be null.</param>
         internal NetworkMonitor(Client client, INetworkSource source, Func<bool> isStale, Action<Exception> failed)
         {
