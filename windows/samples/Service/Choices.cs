@@ -4,7 +4,7 @@ using Tuntrail;
 
 namespace ExampleVpn
 {
-    /// <summary>What the user and the administrator chose, kept in a file of the service. One thread at a time.</summary>
+    /// <summary>What the user and the administrator chose, kept in a file of the service. Any thread may read; one at a time may save.</summary>
     public sealed class Choices
     {
         private readonly string file;
@@ -32,9 +32,11 @@ namespace ExampleVpn
         /// <summary>What is recorded of traffic to the Internet.</summary>
         public ExitFlows ExitFlows { get; private set; }
 
-        /// <summary>Keeps a choice. It is on disk when this returns, and the old one if it throws.</summary>
+        /// <summary>Keeps a choice. It is on disk when this returns; if it throws, the old one is, and the new one holds until the end.</summary>
         public void Save(Consent consent, ExitFlows exitFlows)
         {
+            Consent = consent;
+            ExitFlows = exitFlows;
             string next = file + ".new";
             File.WriteAllLines(next, new[] { consent.ToString(), exitFlows.ToString() });
             if (File.Exists(file))
@@ -45,8 +47,6 @@ namespace ExampleVpn
             {
                 File.Move(next, file);
             }
-            Consent = consent;
-            ExitFlows = exitFlows;
         }
     }
 }

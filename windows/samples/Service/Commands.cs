@@ -1,16 +1,22 @@
 using System;
+using System.IO;
 using System.Threading;
 using System.Threading.Tasks;
 using Tuntrail;
 
 namespace ExampleVpn
 {
-    /// <summary>What the user's interface may ask of the service: one line in, one line out. Any thread; one command at a time.</summary>
+    /// <summary>
+    /// What the user's interface may ask of the service: one line in, one line out. Any thread. Changes wait for each other, and for
+    /// nothing else: who revokes consent doesn't wait for an upload, but ends it.
+    /// </summary>
     public sealed class Commands
     {
         private readonly TuntrailClient client;
         private readonly Choices choices;
-        private readonly SemaphoreSlim turn = new SemaphoreSlim(1);
+        private readonly SemaphoreSlim changing = new SemaphoreSlim(1);
+        // 1 while one is asked for here: several would hold all the places of those who ask.
+        private int uploading;
 
         /// <summary>Commands for a client.</summary>
         public Commands(TuntrailClient client, Choices choices)
@@ -22,10 +28,9 @@ namespace ExampleVpn
         /// <summary>Does what a line says, and returns what to tell. Never throws for what the other side says.</summary>
         /// <param name="line">The command.</param>
         /// <param name="isAdministrator">Whether who asks is one, with elevated rights.</param>
-        /// <param name="cancellationToken">Ends an upload, when who asked has gone.</param>
+        /// <param name="cancellationToken">Ends an upload: who asked has gone, or the service stops.</param>
         public async Task<string> Answer(string line, bool isAdministrator, CancellationToken cancellationToken)
         {
-            await turn.WaitAsync(cancellationToken).ConfigureAwait(false);
             try
             {
                 string[] words = line.Split(new[] { ' ' }, 2);
@@ -37,9 +42,9 @@ namespace ExampleVpn
                     case "upload":
                         return await Upload(argument, cancellationToken).ConfigureAwait(false);
                     case "consent":
-                        return await SetConsent(argument).ConfigureAwait(false);
+                        return await Change(() => SetConsent(argument), cancellationToken).ConfigureAwait(false);
                     case "exit-flows":
-                        return SetExitFlows(argument, isAdministrator);
+                        return await Change(() => SetExitFlows(argument, isAdministrator), cancellationToken).ConfigureAwait(false);
                     default:
                         return "error: expected status, upload NOTE, consent granted|denied, or exit-flows full|aggregated";
                 }
@@ -52,9 +57,22 @@ namespace ExampleVpn
             {
                 return "error: cancelled";
             }
+            catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
+            {
+                return "error: the choice holds until the service ends, as it can't be kept: " + error.Message;
+            }
+        }
+
+        private async Task<string> Change(Func<Task<string>> change, CancellationToken cancellationToken)
+        {
+            await changing.WaitAsync(cancellationToken).ConfigureAwait(false);
+            try
+            {
+                return await change().ConfigureAwait(false);
+            }
             finally
             {
-                turn.Release();
+                changing.Release();
             }
         }
 
@@ -68,11 +86,22 @@ namespace ExampleVpn
 
         private async Task<string> Upload(string note, CancellationToken cancellationToken)
         {
-            DebugReport debug = await client.DebugUploadAsync(new DebugRequest { Note = note }, null, cancellationToken)
-                .ConfigureAwait(false);
-            UploadReport report = debug.Report;
-            return (report.Complete ? "ok: " : "error: ") + debug.Marker + ", " + report.Summary + ", " + report.SentRecords
-                + " sent, " + report.RemainingRecords + " kept";
+            if (Interlocked.Exchange(ref uploading, 1) != 0)
+            {
+                return "error: an upload is under way";
+            }
+            try
+            {
+                DebugReport debug = await client.DebugUploadAsync(new DebugRequest { Note = note }, null, cancellationToken)
+                    .ConfigureAwait(false);
+                UploadReport report = debug.Report;
+                return (report.Complete ? "ok: " : "error: ") + debug.Marker + ", " + report.Summary + ", " + report.SentRecords
+                    + " sent, " + report.RemainingRecords + " kept";
+            }
+            finally
+            {
+                Interlocked.Exchange(ref uploading, 0);
+            }
         }
 
         private async Task<string> SetConsent(string argument)
@@ -83,30 +112,40 @@ namespace ExampleVpn
                 return "error: expected granted or denied, not \"" + argument + "\"";
             }
             // A denial is kept first: should the service be killed now, nothing is recorded after its next start. A grant is kept last.
-            if (consent == Consent.Denied)
+            try
+            {
+                if (consent == Consent.Denied)
+                {
+                    choices.Save(consent, choices.ExitFlows);
+                }
+            }
+            finally
+            {
+                // A denial that can't be kept holds for now all the same.
+                await client.SetConsentAsync(consent).ConfigureAwait(false);
+            }
+            if (consent == Consent.Granted)
             {
                 choices.Save(consent, choices.ExitFlows);
             }
-            await client.SetConsentAsync(consent).ConfigureAwait(false);
-            choices.Save(consent, choices.ExitFlows);
             return "ok";
         }
 
         /// <summary>More may be recorded only if an administrator says so; anybody may have less recorded.</summary>
-        private string SetExitFlows(string argument, bool isAdministrator)
+        private Task<string> SetExitFlows(string argument, bool isAdministrator)
         {
             if (argument != "full" && argument != "aggregated")
             {
-                return "error: expected full or aggregated, not \"" + argument + "\"";
+                return Task.FromResult("error: expected full or aggregated, not \"" + argument + "\"");
             }
             if (argument == "full" && !isAdministrator)
             {
-                return "error: only an administrator may have every connection recorded";
+                return Task.FromResult("error: only an administrator may have every connection recorded");
             }
             ExitFlows exitFlows = argument == "full" ? ExitFlows.Full : ExitFlows.Aggregated;
             client.Client.SetExitFlows(exitFlows);
             choices.Save(choices.Consent, exitFlows);
-            return "ok";
+            return Task.FromResult("ok");
         }
     }
 }

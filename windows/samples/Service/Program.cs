@@ -16,7 +16,7 @@ namespace ExampleVpn
             if (Environment.UserInteractive)
             {
                 Console.WriteLine("This is a Windows service. As administrator: sc.exe create " + VpnService.Name
-                    + " binPath= \"<full path of this program>\" start= auto");
+                    + " binPath= \"\\\"<full path of this program>\\\"\" start= auto");
                 return 1;
             }
             ServiceBase.Run(new VpnService());

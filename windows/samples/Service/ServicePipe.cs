@@ -19,10 +19,12 @@ namespace ExampleVpn
         private const string Name = "ExampleVpn.Service";
         /// <summary>One interface, its administrator's twin, and two that are just going.</summary>
         private const int MaxConnections = 4;
-        /// <summary>Longer than any command.</summary>
-        private const int MaxLine = 512;
-        /// <summary>An interface sends at once; who does not, only holds a place.</summary>
-        private static readonly TimeSpan LineLimit = TimeSpan.FromSeconds(10);
+        /// <summary>Each place makes its next instance before it closes the one before: so somebody of the service always has the name.</summary>
+        private const int MaxInstances = 2 * MaxConnections;
+        /// <summary>An interface sends and reads at once; who does not, only holds a place.</summary>
+        private static readonly TimeSpan Limit = TimeSpan.FromSeconds(10);
+        /// <summary>Before trying again what Windows has refused.</summary>
+        private static readonly TimeSpan Pause = TimeSpan.FromSeconds(10);
 
         private readonly Commands commands;
         private readonly Action<Exception> failed;
@@ -30,14 +32,19 @@ namespace ExampleVpn
 
         /// <summary>Begins to serve. Throws if somebody else has the name: then the service doesn't start.</summary>
         /// <param name="commands">Does what is asked.</param>
-        /// <param name="failed">Is told if a place for connections is lost.</param>
+        /// <param name="failed">Is told of what should not happen. Serving goes on.</param>
         internal ServicePipe(Commands commands, Action<Exception> failed)
         {
             this.commands = commands;
             this.failed = failed;
+            // What this needs must be loaded before it is needed for somebody else, with whose rights no file might be opened.
+            using (WindowsIdentity own = WindowsIdentity.GetCurrent())
+            {
+                HasAdministratorsRole(own);
+            }
             for (int i = 0; i < MaxConnections; i++)
             {
-                NamedPipeServerStream pipe = Open();
+                NamedPipeServerStream pipe = Open(i == 0);
                 Task.Run(() => Serve(pipe));
             }
         }
@@ -73,10 +80,9 @@ namespace ExampleVpn
             {
                 pipe.Connect(5000);
                 // Before a word is said: whoever is first may take the name while the service does not run.
-                IdentityReference owner = pipe.GetAccessControl().GetOwner(typeof(SecurityIdentifier));
-                if (!owner.Equals(new SecurityIdentifier(WellKnownSidType.LocalSystemSid, null)))
+                if (!IsSystems(pipe))
                 {
-                    throw new SecurityException("the pipe is not the service's but " + owner + "'s");
+                    throw new SecurityException("the pipe is not the service's");
                 }
                 byte[] question = Encoding.UTF8.GetBytes(line + "\n");
                 pipe.Write(question, 0, question.Length);
@@ -84,109 +90,105 @@ namespace ExampleVpn
             }
         }
 
-        private async Task Serve(NamedPipeServerStream next)
+        /// <summary>One place: serves who comes, one after the other, whatever goes wrong with one of them.</summary>
+        private async Task Serve(NamedPipeServerStream first)
         {
-            try
+            NamedPipeServerStream next = first;
+            while (next != null)
             {
-                while (true)
+                // Closed last: that also ends a read of somebody who was too slow.
+                using (NamedPipeServerStream pipe = next)
                 {
-                    await ServeOne(next).ConfigureAwait(false);
-                    if (stopping.IsCancellationRequested)
-                    {
-                        return;
-                    }
-                    next = Open();
-                }
-            }
-            catch (Exception error)
-            {
-                failed(error);
-            }
-        }
-
-        private async Task ServeOne(NamedPipeServerStream pipe)
-        {
-            try
-            {
-                using (pipe)
-                {
-                    await pipe.WaitForConnectionAsync(stopping.Token).ConfigureAwait(false);
-                    using (CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token))
-                    {
-                        limit.CancelAfter(LineLimit);
-                        string line = await ReadLine(pipe, limit.Token).ConfigureAwait(false);
-                        string answer = await commands.Answer(line, IsAdministrator(pipe), stopping.Token).ConfigureAwait(false);
-                        byte[] bytes = Encoding.UTF8.GetBytes(answer + "\n");
-                        await pipe.WriteAsync(bytes, 0, bytes.Length, stopping.Token).ConfigureAwait(false);
-                        pipe.WaitForPipeDrain();
-                    }
-                }
-            }
-            catch (IOException)
-            {
-                // Who asked has gone, or said too much.
-            }
-            catch (OperationCanceledException)
-            {
-                // Too slow, or the service stops.
-            }
-        }
-
-        /// <summary>Reads up to the end of a line. The pipe is closed with the token, which also ends a read that Windows can't cancel.</summary>
-        internal static async Task<string> ReadLine(Stream stream, CancellationToken cancellationToken)
-        {
-            byte[] line = new byte[MaxLine];
-            int length = 0;
-            using (cancellationToken.Register(stream.Dispose))
-            {
-                while (length < MaxLine)
-                {
-                    int read;
                     try
                     {
-                        read = await stream.ReadAsync(line, length, 1, cancellationToken).ConfigureAwait(false);
+                        await pipe.WaitForConnectionAsync(stopping.Token).ConfigureAwait(false);
+                        await Conversation.Serve(pipe, () => IsAdministrator(pipe), commands.Answer, Limit, stopping.Token)
+                            .ConfigureAwait(false);
                     }
-                    catch (ObjectDisposedException)
+                    catch (IOException)
                     {
-                        throw new OperationCanceledException(cancellationToken);
+                        // Who asked has gone, or said too much.
                     }
-                    if (read == 0)
+                    catch (OperationCanceledException)
                     {
-                        throw new EndOfStreamException("no line came");
+                        // Too slow, or the service stops.
                     }
-                    if (line[length] == '\n')
+                    catch (Exception error)
                     {
-                        return Encoding.UTF8.GetString(line, 0, length).TrimEnd('\r');
+                        failed(error);
                     }
-                    length++;
+                    next = await OpenNext().ConfigureAwait(false);
                 }
             }
-            throw new IOException("a line is longer than " + MaxLine + " bytes");
+        }
+
+        /// <summary>Null when the service stops.</summary>
+        private async Task<NamedPipeServerStream> OpenNext()
+        {
+            while (!stopping.IsCancellationRequested)
+            {
+                try
+                {
+                    return Open(false);
+                }
+                catch (Exception error)
+                {
+                    failed(error);
+                }
+                // Ends early, without an error, when the service stops.
+                await Task.WhenAny(Task.Delay(Pause, stopping.Token)).ConfigureAwait(false);
+            }
+            return null;
         }
 
         /// <summary>Whether the other side has elevated rights; without them an administrator's token doesn't have the role.</summary>
         private static bool IsAdministrator(NamedPipeServerStream pipe)
         {
-            bool answer = false;
-            pipe.RunAsClient(() =>
+            WindowsIdentity identity = null;
+            try
             {
-                using (WindowsIdentity identity = WindowsIdentity.GetCurrent(true))
-                {
-                    answer = identity != null && new WindowsPrincipal(identity).IsInRole(WindowsBuiltInRole.Administrator);
-                }
-            });
-            return answer;
+                // Only this with the other side's rights.
+                pipe.RunAsClient(() => identity = WindowsIdentity.GetCurrent(true));
+            }
+            catch (SecurityException)
+            {
+                // Who doesn't say who they are, is nobody.
+                return false;
+            }
+            using (identity)
+            {
+                return identity != null && HasAdministratorsRole(identity);
+            }
         }
 
-        private static NamedPipeServerStream Open()
+        private static bool HasAdministratorsRole(WindowsIdentity identity)
+        {
+            return new WindowsPrincipal(identity).IsInRole(WindowsBuiltInRole.Administrator);
+        }
+
+        private static NamedPipeServerStream Open(bool isFirst)
         {
 #if NETFRAMEWORK
-            return new NamedPipeServerStream(Name, PipeDirection.InOut, MaxConnections, PipeTransmissionMode.Byte,
-                PipeOptions.Asynchronous, 0, 0, Rules());
+            NamedPipeServerStream pipe = new NamedPipeServerStream(Name, PipeDirection.InOut, MaxInstances,
+                PipeTransmissionMode.Byte, PipeOptions.Asynchronous, 0, 0, Rules());
+            // .NET Framework can't ask for the first instance, but an instance of somebody else's pipe has their rules.
+            if (isFirst && !IsSystems(pipe))
+            {
+                pipe.Dispose();
+                throw new SecurityException("somebody else has the pipe " + Name);
+            }
+            return pipe;
 #else
-            return NamedPipeServerStreamAcl.Create(Name, PipeDirection.InOut, MaxConnections, PipeTransmissionMode.Byte,
-                PipeOptions.Asynchronous, 0, 0, Rules());
+            PipeOptions options = isFirst ? PipeOptions.Asynchronous | PipeOptions.FirstPipeInstance : PipeOptions.Asynchronous;
+            return NamedPipeServerStreamAcl.Create(Name, PipeDirection.InOut, MaxInstances, PipeTransmissionMode.Byte,
+                options, 0, 0, Rules());
 #endif
+        }
+
+        private static bool IsSystems(PipeStream pipe)
+        {
+            IdentityReference owner = pipe.GetAccessControl().GetOwner(typeof(SecurityIdentifier));
+            return owner.Equals(new SecurityIdentifier(WellKnownSidType.LocalSystemSid, null));
         }
     }
 }

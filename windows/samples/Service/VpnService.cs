@@ -1,7 +1,9 @@
 using System;
+using System.ComponentModel;
 using System.Diagnostics;
 using System.IO;
 using System.ServiceProcess;
+using System.Threading;
 using System.Threading.Tasks;
 using Tuntrail;
 
@@ -17,6 +19,10 @@ namespace ExampleVpn
         // This app's own; with it Windows knows the network again.
         private static readonly Guid Adapter = new Guid("6f1f0a3e-5a0b-4c1e-9d53-2b8f6a7c9e11");
 
+        /// <summary>Windows is told that we still work after each of them; of its 30 seconds, nothing is left at the end.</summary>
+        private static readonly TimeSpan Slice = TimeSpan.FromSeconds(5);
+
+        private readonly CancellationTokenSource stopping = new CancellationTokenSource();
         private TuntrailClient client;
         private WintunTunnel tunnel;
         private ServicePipe pipe;
@@ -49,25 +55,54 @@ namespace ExampleVpn
 
         protected override void OnStop()
         {
-            pipe?.Dispose();
+            Close(true);
+        }
+
+        protected override void OnShutdown()
+        {
             try
             {
-                starting?.Wait();
+                // First: Windows may end us any moment.
+                client?.Client.Flush();
             }
-            catch (AggregateException)
+            catch (TuntrailException error)
             {
-                // StartTunnel has told.
+                Tell(error, EventLogEntryType.Warning);
+            }
+            Close(false);
+        }
+
+        /// <summary>Ends everything, or leaves it to the end of the process if Windows gives no time for a start that is under way.</summary>
+        private void Close(bool mayTakeTime)
+        {
+            pipe?.Dispose();
+            stopping.Cancel();
+            while (starting != null && !HasEnded(starting))
+            {
+                if (!mayTakeTime)
+                {
+                    return;
+                }
+                RequestAdditionalTime((int)(2 * Slice.TotalMilliseconds));
             }
             tunnel?.Dispose();
             client?.Dispose();
         }
 
-        protected override void OnShutdown()
+        private static bool HasEnded(Task task)
         {
-            OnStop();
+            try
+            {
+                return task.Wait(Slice);
+            }
+            catch (AggregateException)
+            {
+                // StartTunnel has told, or was stopped.
+                return true;
+            }
         }
 
-        private void StartTunnel(string data)
+        private async Task StartTunnel(string data)
         {
             try
             {
@@ -84,9 +119,23 @@ namespace ExampleVpn
                     new Routes { Local = config.Addresses, Remote = Networks(config) });
                 // Beside the program, that is in Program Files.
                 string library = Path.Combine(AppDomain.CurrentDomain.BaseDirectory, "wintun.dll");
-                tunnel = WintunTunnel.Start(
-                    client.Client, config, new WintunOptions(library, "Example VPN") { AdapterId = Adapter });
+                WintunOptions options = new WintunOptions(library, "Example VPN") { AdapterId = Adapter };
+                // A machine may boot without a network, and then knows no peer by its name.
+                tunnel = await Persistence.Start(
+                    () => WintunTunnel.Start(client.Client, config, options),
+                    error => error is TuntrailException.Tunnel,
+                    error => Tell(error, EventLogEntryType.Warning),
+                    Persistence.NetworkChange,
+                    stopping.Token).ConfigureAwait(false);
                 tunnel.Failed += (sender, failed) => Tell(failed.Error, EventLogEntryType.Warning);
+                foreach (string warning in tunnel.Warnings)
+                {
+                    Tell(warning, EventLogEntryType.Warning);
+                }
+            }
+            catch (OperationCanceledException)
+            {
+                // The service stops.
             }
             catch (Exception error)
             {
@@ -107,7 +156,19 @@ namespace ExampleVpn
         // No key is ever in the text of an error.
         private void Tell(Exception error, EventLogEntryType kind)
         {
-            EventLog.WriteEntry(error.GetType().Name + ": " + error.Message, kind);
+            Tell(error.GetType().Name + ": " + error.Message, kind);
+        }
+
+        private void Tell(string text, EventLogEntryType kind)
+        {
+            try
+            {
+                EventLog.WriteEntry(text, kind);
+            }
+            catch (Exception error) when (error is Win32Exception || error is InvalidOperationException)
+            {
+                // The log is full, or its service doesn't run: no reason to end.
+            }
         }
 
         /// <summary>Our addresses alone: what the configuration has carries the length of the network.</summary>

@@ -1,8 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Net;
-using System.Runtime.InteropServices;
-using System.Threading;
+using System.Net.Sockets;
 using Tuntrail.Native;
 
 namespace Tuntrail
@@ -17,38 +16,44 @@ namespace Tuntrail
         private const uint InterfaceMetric = 1;
         /// <summary>Binding protocols to a new adapter takes a fraction of a second; on a machine that is busy with booting, longer.</summary>
         private static readonly TimeSpan ReadyLimit = TimeSpan.FromSeconds(15);
-
-        // DNS_INTERFACE_SETTINGS.
-        private const uint DnsVersion1 = 1;
-        private const ulong DnsIpv6 = 1;
-        private const ulong DnsNameServer = 2;
-        private const ulong DnsSearchList = 4;
+        /// <summary>For a family that the adapter can do without: where it is switched off, each start waits for nothing.</summary>
+        private static readonly TimeSpan OptionalLimit = TimeSpan.FromSeconds(5);
         /// <summary>IpDadStatePreferred: the address is used at once, without looking for another one like it: there is nobody to ask.</summary>
         private const int DadPreferred = 4;
 
         private readonly ulong luid;
+        private readonly IIpHelper system;
+        private readonly HashSet<ushort> bound = new HashSet<ushort>();
+        private readonly List<string> warnings = new List<string>();
         // What takes back what was done, the latest first.
         private readonly Stack<Action> undo = new Stack<Action>();
 
-        private AdapterSettings(ulong luid)
+        private AdapterSettings(ulong luid, IIpHelper system)
         {
             this.luid = luid;
+            this.system = system;
+        }
+
+        /// <summary>What of the plan could be left out, and was.</summary>
+        internal IReadOnlyList<string> Warnings
+        {
+            get { return warnings; }
         }
 
         /// <summary>Applies a plan. If a step fails, those before it are taken back.</summary>
-        internal static AdapterSettings Apply(ulong luid, TunnelPlan plan)
+        internal static AdapterSettings Apply(ulong luid, TunnelPlan plan, IIpHelper system)
         {
-            AdapterSettings settings = new AdapterSettings(luid);
+            AdapterSettings settings = new AdapterSettings(luid, system);
             try
             {
-                settings.SetInterface(Families.Inet, plan, HasFamily(plan, false));
-                settings.SetInterface(Families.Inet6, plan, HasFamily(plan, true));
+                settings.SetInterface(Families.Inet, plan);
+                settings.SetInterface(Families.Inet6, plan);
                 foreach (IpPrefix address in plan.Addresses)
                 {
                     settings.Add(address);
                 }
-                settings.SetDns(plan, false);
-                settings.SetDns(plan, true);
+                settings.SetDns(Families.Inet, plan);
+                settings.SetDns(Families.Inet6, plan);
                 foreach (IpPrefix route in plan.Routes)
                 {
                     settings.AddRoute(route);
@@ -71,37 +76,27 @@ namespace Tuntrail
             }
         }
 
-        internal static bool TryGetInterface(ulong luid, ushort family, out MIB_IPINTERFACE_ROW row)
+        private void SetInterface(ushort family, TunnelPlan plan)
         {
-            row = new MIB_IPINTERFACE_ROW { ZoneIndices = new uint[16] };
-            Functions.InitializeIpInterfaceEntry(ref row);
-            row.Family = family;
-            row.InterfaceLuid = luid;
-            uint error = Functions.GetIpInterfaceEntry(ref row);
-            Functions.Check(error, "can't read the interface", Functions.ErrorNotFound);
-            return error == 0;
-        }
-
-        private static bool HasFamily(TunnelPlan plan, bool v6)
-        {
-            foreach (IpPrefix address in plan.Addresses)
-            {
-                if (address.IsV6 == v6)
-                {
-                    return true;
-                }
-            }
-            return false;
-        }
-
-        private void SetInterface(ushort family, TunnelPlan plan, bool needed)
-        {
-            MIB_IPINTERFACE_ROW row;
-            if (!needed)
+            bool hasAddress = Has(plan.Addresses, family);
+            if (!hasAddress && !Has(plan.Routes, family))
             {
                 return;
             }
-            row = WaitForInterface(family);
+            MIB_IPINTERFACE_ROW row;
+            if (!WaitForInterface(family, hasAddress ? ReadyLimit : OptionalLimit, out row))
+            {
+                string problem = "Windows has not bound " + NameOf(family) + " to the adapter";
+                if (hasAddress)
+                {
+                    throw new InvalidOperationException(
+                        problem + " within " + ReadyLimit.TotalSeconds + " s: is it switched off on this machine?");
+                }
+                // Configurations route both families, whatever the machine has. Without an address nothing of it could be sent.
+                warnings.Add(problem + ": its routes are left out");
+                return;
+            }
+            bound.Add(family);
             row.NlMtu = (uint)plan.Mtu;
             row.UseAutomaticMetric = 0;
             row.Metric = InterfaceMetric;
@@ -112,51 +107,92 @@ namespace Tuntrail
             }
             else
             {
+                // The plan may have less, if it has no IPv6 address; Windows refuses it.
+                row.NlMtu = (uint)Math.Max(plan.Mtu, TunnelPlan.MinMtuV6);
                 // A tunnel has no routers to ask, and no neighbours.
                 row.DadTransmits = 0;
                 row.RouterDiscoveryBehavior = 0;
             }
-            Functions.Check(Functions.SetIpInterfaceEntry(ref row), "can't set the adapter's MTU to " + plan.Mtu);
+            Functions.Check(system.SetInterface(ref row), "can't set the adapter's MTU to " + row.NlMtu);
         }
 
-        private MIB_IPINTERFACE_ROW WaitForInterface(ushort family)
+        private bool WaitForInterface(ushort family, TimeSpan limit, out MIB_IPINTERFACE_ROW row)
         {
-            MIB_IPINTERFACE_ROW row;
-            using (AutoResetEvent changed = new AutoResetEvent(false))
-            using (new InterfaceChanges(family, () => changed.Set()))
+            using (IInterfaceWatch changes = system.WatchInterfaces(family))
             {
                 System.Diagnostics.Stopwatch waited = System.Diagnostics.Stopwatch.StartNew();
-                while (!TryGetInterface(luid, family, out row))
+                while (!system.TryGetInterface(luid, family, out row))
                 {
-                    TimeSpan rest = ReadyLimit - waited.Elapsed;
-                    if (rest <= TimeSpan.Zero || !changed.WaitOne(rest))
+                    TimeSpan rest = limit - waited.Elapsed;
+                    if (rest <= TimeSpan.Zero || !changes.Wait(rest))
                     {
-                        string name = family == Families.Inet ? "IPv4" : "IPv6";
-                        throw new InvalidOperationException("Windows has not bound " + name + " to the adapter within "
-                            + ReadyLimit.TotalSeconds + " s: is it switched off on this machine?");
+                        return false;
                     }
                 }
             }
-            return row;
+            return true;
         }
 
         private void Add(IpPrefix address)
         {
-            MIB_UNICASTIPADDRESS_ROW row;
-            Functions.InitializeUnicastIpAddressEntry(out row);
+            MIB_UNICASTIPADDRESS_ROW row = system.NewAddress();
             row.InterfaceLuid = luid;
             row.Address = SOCKADDR_INET.Of(address.Address);
             row.OnLinkPrefixLength = (byte)address.Length;
             row.DadState = DadPreferred;
-            Functions.Check(Functions.CreateUnicastIpAddressEntry(ref row), "can't give the adapter the address " + address,
-                Functions.ErrorObjectAlreadyExists);
-            undo.Push(() => Functions.DeleteUnicastIpAddressEntry(ref row));
+            uint error = system.CreateAddress(ref row);
+            if (error == Functions.ErrorObjectAlreadyExists && !IsOurs(address.Address))
+            {
+                // Also an interface that is gone or not connected keeps its addresses: what another VPN left behind.
+                RemoveFromDeadInterfaces(address.Address);
+                error = system.CreateAddress(ref row);
+            }
+            else if (error == Functions.ErrorObjectAlreadyExists)
+            {
+                error = 0;
+            }
+            Functions.Check(error, "can't give the adapter the address " + address);
+            undo.Push(() => system.DeleteAddress(ref row));
+        }
+
+        private bool IsOurs(IPAddress address)
+        {
+            foreach (MIB_UNICASTIPADDRESS_ROW row in system.Addresses(Families.Of(address.AddressFamily)))
+            {
+                if (row.InterfaceLuid == luid && address.Equals(row.Address.ToAddress()))
+                {
+                    return true;
+                }
+            }
+            return false;
+        }
+
+        private void RemoveFromDeadInterfaces(IPAddress address)
+        {
+            ushort family = Families.Of(address.AddressFamily);
+            foreach (MIB_UNICASTIPADDRESS_ROW row in system.Addresses(family))
+            {
+                MIB_IPINTERFACE_ROW holder;
+                bool isDead = row.InterfaceLuid != luid
+                    && (!system.TryGetInterface(row.InterfaceLuid, family, out holder) || holder.Connected == 0);
+                if (isDead && address.Equals(row.Address.ToAddress()))
+                {
+                    MIB_UNICASTIPADDRESS_ROW left = row;
+                    Functions.Check(
+                        system.DeleteAddress(ref left),
+                        "can't take the address " + address + " from an interface that is not connected",
+                        Functions.ErrorNotFound);
+                }
+            }
         }
 
         private void AddRoute(IpPrefix route)
         {
-            MIB_IPFORWARD_ROW2 row;
-            Functions.InitializeIpForwardEntry(out row);
+            if (!bound.Contains(Families.Of(route.Address.AddressFamily)))
+            {
+                return;
+            }
+            MIB_IPFORWARD_ROW2 row = system.NewRoute();
             row.InterfaceLuid = luid;
             row.DestinationPrefix.Prefix = SOCKADDR_INET.Of(route.Address);
             row.DestinationPrefix.PrefixLength = (byte)route.Length;
@@ -164,85 +200,54 @@ namespace Tuntrail
             row.NextHop = new SOCKADDR_INET { si_family = Families.Of(route.Address.AddressFamily) };
             // Added to the interface's.
             row.Metric = 0;
-            Functions.Check(Functions.CreateIpForwardEntry2(ref row), "can't route " + route + " into the tunnel",
+            // A route belongs to its interface: if there is one already, it is the one that is wanted.
+            Functions.Check(system.CreateRoute(ref row), "can't route " + route + " into the tunnel",
                 Functions.ErrorObjectAlreadyExists);
-            undo.Push(() => Functions.DeleteIpForwardEntry2(ref row));
+            undo.Push(() => system.DeleteRoute(ref row));
         }
 
-        private void SetDns(TunnelPlan plan, bool v6)
+        private void SetDns(ushort family, TunnelPlan plan)
         {
             List<string> servers = new List<string>();
             foreach (IPAddress server in plan.Dns)
             {
-                if (server.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6 == v6)
+                if (Families.Of(server.AddressFamily) == family)
                 {
                     servers.Add(server.ToString());
                 }
             }
             // The search list is one for both families.
-            string search = v6 ? "" : string.Join(",", plan.SearchDomains);
-            if (servers.Count == 0 && search.Length == 0)
+            string search = family == Families.Inet ? string.Join(",", plan.SearchDomains) : null;
+            bool isEmpty = servers.Count == 0 && string.IsNullOrEmpty(search);
+            // Also if there are none: Windows keeps them for the adapter's GUID when the adapter is gone, so those of a killed process
+            // are still there.
+            uint error = system.SetDns(luid, family, string.Join(",", servers), search);
+            if (bound.Contains(family))
             {
-                return;
+                Functions.Check(error, "can't set the adapter's name servers");
             }
-            Functions.Check(WriteDns(v6, string.Join(",", servers), search), "can't set the adapter's name servers");
-            // They are kept for the adapter's GUID, also when the adapter is gone.
-            undo.Push(() => WriteDns(v6, "", ""));
-        }
-
-        private uint WriteDns(bool v6, string servers, string search)
-        {
-            ulong id = luid;
-            Guid adapter;
-            uint error = Functions.ConvertInterfaceLuidToGuid(ref id, out adapter);
-            if (error != 0)
+            // Else nobody asks them: the family isn't there.
+            if (!isEmpty && error == 0)
             {
-                return error;
+                undo.Push(() => system.SetDns(luid, family, "", search == null ? null : ""));
             }
-            DNS_INTERFACE_SETTINGS settings = new DNS_INTERFACE_SETTINGS
-            {
-                Version = DnsVersion1,
-                Flags = DnsNameServer | (v6 ? DnsIpv6 : DnsSearchList),
-                NameServer = servers,
-                SearchList = v6 ? null : search,
-            };
-            return Functions.SetInterfaceDnsSettings(adapter, ref settings);
-        }
-    }
-
-    /// <summary>Tells of changes to the interfaces of a family until it is disposed of, on a thread of Windows.</summary>
-    internal sealed class InterfaceChanges : IDisposable
-    {
-        // Windows calls it as long as the registration lives; the field keeps the runtime from freeing it.
-        private readonly Callback callback;
-        private IntPtr registration;
-
-        internal InterfaceChanges(ushort family, Action changed)
-        {
-            callback = (context, row, kind) => changed();
-            Functions.Check(NotifyIpInterfaceChange(family, callback, IntPtr.Zero, 0, out registration),
-                "can't watch the interfaces");
         }
 
-        [UnmanagedFunctionPointer(CallingConvention.Winapi)]
-        private delegate void Callback(IntPtr context, IntPtr row, int kind);
-
-        /// <summary>Waits for a call that is under way.</summary>
-        public void Dispose()
+        private static bool Has(IEnumerable<IpPrefix> prefixes, ushort family)
         {
-            if (registration != IntPtr.Zero)
+            foreach (IpPrefix prefix in prefixes)
             {
-                CancelMibChangeNotify2(registration);
-                registration = IntPtr.Zero;
+                if (Families.Of(prefix.Address.AddressFamily) == family)
+                {
+                    return true;
+                }
             }
-            GC.KeepAlive(callback);
+            return false;
         }
 
-        [DllImport("iphlpapi.dll", ExactSpelling = true)]
-        private static extern uint NotifyIpInterfaceChange(
-            ushort family, Callback callback, IntPtr context, byte initial, out IntPtr registration);
-
-        [DllImport("iphlpapi.dll", ExactSpelling = true)]
-        private static extern uint CancelMibChangeNotify2(IntPtr registration);
+        private static string NameOf(ushort family)
+        {
+            return family == Families.Inet ? "IPv4" : "IPv6";
+        }
     }
 }

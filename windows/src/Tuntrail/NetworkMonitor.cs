@@ -3,6 +3,8 @@ using System.Collections.Generic;
 using System.Net;
 using System.Net.NetworkInformation;
 using System.Net.Sockets;
+using System.Threading;
+using System.Threading.Tasks;
 using Tuntrail.Native;
 
 namespace Tuntrail
@@ -14,27 +16,38 @@ namespace Tuntrail
     public sealed class NetworkMonitor : IDisposable
     {
         private readonly Client client;
-        private readonly Func<ulong?> tunnel;
+        private readonly INetworkSource source;
+        private readonly Func<bool> isStale;
         private readonly Action<Exception> failed;
-        // Changes come on several threads; the last to read must be the last to tell.
+        private readonly IDisposable watch;
+        // The last to read must be the last to tell.
         private readonly object turn = new object();
+        // 1 while somebody will read what has changed.
+        private int asked;
         private bool disposed;
 
         /// <summary>Tells the state, and watches. For a client without a tunnel of this library.</summary>
         /// <param name="client">Who is told.</param>
-        /// <param name="failed">Is called, on a thread of the runtime, when Windows could not be asked; may be null.</param>
+        /// <param name="failed">Is called, on a thread of the pool, when Windows could not be asked; may be null.</param>
         public NetworkMonitor(Client client, Action<Exception> failed)
-            : this(client, () => null, failed)
+            : this(client, new WindowsNetwork(() => null), () => false, failed)
         {
         }
 
-        internal NetworkMonitor(Client client, Func<ulong?> tunnel, Action<Exception> failed)
+        /// <param name="client">Who is told.</param>
+        /// <param name="source">Who knows of networks.</param>
+        /// <param name="isStale">Whether the tunnel's sockets are bound to what is no longer the way out. The state of the network alone
+        /// doesn't tell that: sockets that were made while there was no network are bound to nothing, and the network may come back as
+        /// it was.</param>
+        /// <param name="failed">Is called, on a thread of the pool, when Windows could not be asked; may be null.</param>
+        internal NetworkMonitor(Client client, INetworkSource source, Func<bool> isStale, Action<Exception> failed)
         {
             this.client = client ?? throw new ArgumentNullException(nameof(client));
-            this.tunnel = tunnel;
+            this.source = source;
+            this.isStale = isStale;
             this.failed = failed;
             // First, so that no change is missed.
-            NetworkChange.NetworkAddressChanged += OnChange;
+            watch = source.Watch(OnChange);
             try
             {
                 Tell();
@@ -49,7 +62,7 @@ namespace Tuntrail
         /// <summary>Stops watching.</summary>
         public void Dispose()
         {
-            NetworkChange.NetworkAddressChanged -= OnChange;
+            watch.Dispose();
             lock (turn)
             {
                 disposed = true;
@@ -120,13 +133,23 @@ namespace Tuntrail
             }
         }
 
-        private void OnChange(object sender, EventArgs change)
+        // Changes come in bursts, on threads of Windows: one thread of the pool reads what came of them.
+        private void OnChange()
+        {
+            if (Interlocked.Exchange(ref asked, 1) == 0)
+            {
+                Task.Run(() => TellAgain());
+            }
+        }
+
+        private void TellAgain()
         {
             try
             {
                 Tell();
             }
-            catch (Exception error) when (IsExpected(error))
+            // Whatever it is, it must neither end the process nor the watching.
+            catch (Exception error)
             {
                 failed?.Invoke(error);
             }
@@ -136,53 +159,18 @@ namespace Tuntrail
         {
             lock (turn)
             {
-                if (!disposed)
+                // Before it reads: what changes from now on is read by the next one, who waits for the lock.
+                Interlocked.Exchange(ref asked, 0);
+                if (disposed)
                 {
-                    client.SetNetworkState(Read());
+                    return;
+                }
+                client.SetNetworkState(source.Read());
+                if (isStale())
+                {
+                    client.RefreshTunnel();
                 }
             }
-        }
-
-        // Nothing else may end a thread of the runtime, and with it the process.
-        private static bool IsExpected(Exception error)
-        {
-            return error is TuntrailException || error is ObjectDisposedException
-                || error is NetworkInformationException || error is System.ComponentModel.Win32Exception;
-        }
-
-        private NetworkState Read()
-        {
-            PhysicalRoute v4 = PhysicalRoute.Best(PhysicalRoute.Read(Families.Inet), tunnel());
-            PhysicalRoute v6 = PhysicalRoute.Best(PhysicalRoute.Read(Families.Inet6), tunnel());
-            List<IPAddress> addresses = new List<IPAddress>();
-            NetworkInterfaceType type = NetworkInterfaceType.Unknown;
-            foreach (NetworkInterface candidate in NetworkInterface.GetAllNetworkInterfaces())
-            {
-                if (!IsThrough(candidate, v4, NetworkInterfaceComponent.IPv4)
-                    && !(v4 == null && IsThrough(candidate, v6, NetworkInterfaceComponent.IPv6)))
-                {
-                    continue;
-                }
-                type = candidate.NetworkInterfaceType;
-                foreach (UnicastIPAddressInformation address in candidate.GetIPProperties().UnicastAddresses)
-                {
-                    addresses.Add(address.Address);
-                }
-            }
-            return StateOf(v4, v6, type, addresses, NetworkCost.Read());
-        }
-
-        private static bool IsThrough(NetworkInterface candidate, PhysicalRoute route, NetworkInterfaceComponent family)
-        {
-            if (route == null || !candidate.Supports(family))
-            {
-                return false;
-            }
-            IPInterfaceProperties properties = candidate.GetIPProperties();
-            int index = family == NetworkInterfaceComponent.IPv4
-                ? properties.GetIPv4Properties().Index
-                : properties.GetIPv6Properties().Index;
-            return index == route.Index;
         }
     }
 }

@@ -44,6 +44,7 @@ namespace Tuntrail
         internal static IReadOnlyList<PhysicalRoute> Read(ushort family)
         {
             List<PhysicalRoute> routes = new List<PhysicalRoute>();
+            IpHelper system = new IpHelper();
             IntPtr table;
             uint error = Functions.GetIpForwardTable2(family, out table);
             if (error == Functions.ErrorNotFound)
@@ -61,7 +62,7 @@ namespace Tuntrail
                     MIB_IPFORWARD_ROW2 route = (MIB_IPFORWARD_ROW2)Marshal.PtrToStructure(row, typeof(MIB_IPFORWARD_ROW2));
                     MIB_IPINTERFACE_ROW through;
                     if (route.DestinationPrefix.PrefixLength == 0
-                        && AdapterSettings.TryGetInterface(route.InterfaceLuid, family, out through)
+                        && system.TryGetInterface(route.InterfaceLuid, family, out through)
                         && through.Connected != 0)
                     {
                         uint metric = route.Metric + through.Metric;

@@ -12,9 +12,9 @@ namespace Tuntrail
     public sealed class PowerMonitor : IDisposable
     {
         // What the callbacks are told: PBT_...
-        private const uint Suspend = 4;
-        private const uint ResumeAutomatic = 0x12;
-        private const uint SettingChange = 0x8013;
+        internal const uint Suspend = 4;
+        internal const uint ResumeAutomatic = 0x12;
+        internal const uint SettingChange = 0x8013;
 
         // GUID_ACDC_POWER_SOURCE, GUID_BATTERY_PERCENTAGE_REMAINING, GUID_POWER_SAVING_STATUS.
         private static readonly Guid[] Settings =
@@ -25,9 +25,11 @@ namespace Tuntrail
         };
 
         private readonly Client client;
+        private readonly IPowerSystem system;
         private readonly Action<Exception> failed;
-        // Windows calls it as long as a registration lives; the field keeps the runtime from freeing it.
+        // Windows calls it as long as a registration lives, also when nobody has kept this object.
         private readonly Functions.PowerCallback callback;
+        private GCHandle root;
         private readonly IntPtr[] settings = new IntPtr[Settings.Length];
         private IntPtr sleep;
         // Changes may come on several threads; the last to read must be the last to tell.
@@ -37,29 +39,27 @@ namespace Tuntrail
 
         /// <summary>Tells the state, and watches.</summary>
         /// <param name="client">Who is told.</param>
-        /// <param name="failed">Is called, on a thread of the runtime, when the client could not be told; may be null.</param>
+        /// <param name="failed">Is called, on a thread of the pool, when the client could not be told; may be null.</param>
         public PowerMonitor(Client client, Action<Exception> failed)
+            : this(client, new PowerSystem(), failed)
+        {
+        }
+
+        internal PowerMonitor(Client client, IPowerSystem system, Action<Exception> failed)
         {
             this.client = client ?? throw new ArgumentNullException(nameof(client));
+            this.system = system;
             this.failed = failed;
             callback = OnPower;
-            DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS recipient = new DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS
-            {
-                Callback = Marshal.GetFunctionPointerForDelegate(callback),
-            };
+            root = GCHandle.Alloc(this);
+            IntPtr pointer = Marshal.GetFunctionPointerForDelegate(callback);
             try
             {
                 Tell();
-                Functions.Check(
-                    Functions.PowerRegisterSuspendResumeNotification(Functions.NotifyByCallback, ref recipient, out sleep),
-                    "can't watch for sleep");
+                Functions.Check(system.WatchSleep(pointer, out sleep), "can't watch for sleep");
                 for (int i = 0; i < Settings.Length; i++)
                 {
-                    Guid setting = Settings[i];
-                    Functions.Check(
-                        Functions.PowerSettingRegisterNotification(
-                            ref setting, Functions.NotifyByCallback, ref recipient, out settings[i]),
-                        "can't watch the power supply");
+                    Functions.Check(system.WatchSetting(Settings[i], pointer, out settings[i]), "can't watch the power supply");
                 }
             }
             catch
@@ -76,16 +76,19 @@ namespace Tuntrail
             {
                 if (settings[i] != IntPtr.Zero)
                 {
-                    Functions.PowerSettingUnregisterNotification(settings[i]);
+                    system.StopSetting(settings[i]);
                     settings[i] = IntPtr.Zero;
                 }
             }
             if (sleep != IntPtr.Zero)
             {
-                Functions.PowerUnregisterSuspendResumeNotification(sleep);
+                system.StopSleep(sleep);
                 sleep = IntPtr.Zero;
             }
-            GC.KeepAlive(callback);
+            if (root.IsAllocated)
+            {
+                root.Free();
+            }
         }
 
         /// <summary>What Windows' numbers mean.</summary>
@@ -134,7 +137,7 @@ namespace Tuntrail
             lock (turn)
             {
                 SYSTEM_POWER_STATUS status;
-                if (!Functions.GetSystemPowerStatus(out status))
+                if (!system.TryGetStatus(out status))
                 {
                     return;
                 }

@@ -28,9 +28,11 @@ namespace Tuntrail
 
         /// <summary>
         /// Makes the folder, with full control for SYSTEM and the administrators, nothing for anybody else, and nothing inherited. One that is
-        /// there already gets the same rules, if it is a real folder that the system or the administrators own. Run elevated.
+        /// there already gets the same rules, if it is a real folder that the system or the administrators own, and so is everything in it:
+        /// before it had its rules, others may have put links or their own files there. Run elevated.
         /// </summary>
-        /// <exception cref="SecurityException">Somebody else owns the folder, or it is a link: somebody put it there.</exception>
+        /// <exception cref="SecurityException">Somebody else owns the folder or something in it, or there is a link: somebody put it there.
+        /// </exception>
         public static DirectoryInfo Create(string path)
         {
             DirectoryInfo folder = new DirectoryInfo(path);
@@ -40,17 +42,54 @@ namespace Tuntrail
                 CreateWith(folder, Rules());
                 folder.Refresh();
             }
-            if ((folder.Attributes & FileAttributes.ReparsePoint) != 0)
+            RefuseOthers(folder, OwnerOf);
+            folder.SetAccessControl(Rules());
+            // After that nobody can add anything. At each start, as it must not be enough to start again.
+            RefuseOthersIn(folder, OwnerOf);
+            return folder;
+        }
+
+        /// <summary>Throws if there is a link in the folder, or something that neither the system nor the administrators own.</summary>
+        internal static void RefuseOthersIn(DirectoryInfo folder, Func<FileSystemInfo, IdentityReference> ownerOf)
+        {
+            foreach (FileSystemInfo entry in folder.EnumerateFileSystemInfos())
             {
-                throw new SecurityException(path + " is a link; remove it");
+                try
+                {
+                    RefuseOthers(entry, ownerOf);
+                    DirectoryInfo below = entry as DirectoryInfo;
+                    if (below != null)
+                    {
+                        RefuseOthersIn(below, ownerOf);
+                    }
+                }
+                catch (Exception error) when (error is FileNotFoundException || error is DirectoryNotFoundException)
+                {
+                    // It is gone meanwhile.
+                }
             }
-            IdentityReference owner = folder.GetAccessControl(AccessControlSections.Owner).GetOwner(typeof(SecurityIdentifier));
+        }
+
+        private static void RefuseOthers(FileSystemInfo entry, Func<FileSystemInfo, IdentityReference> ownerOf)
+        {
+            if ((entry.Attributes & FileAttributes.ReparsePoint) != 0)
+            {
+                throw new SecurityException(entry.FullName + " is a link; remove it");
+            }
+            IdentityReference owner = ownerOf(entry);
             if (!IsTrusted(owner))
             {
-                throw new SecurityException(path + " belongs to " + owner + ", who may have put anything in it; remove it");
+                throw new SecurityException(entry.FullName + " belongs to " + owner + ", who may have put anything in it; remove it");
             }
-            folder.SetAccessControl(Rules());
-            return folder;
+        }
+
+        private static IdentityReference OwnerOf(FileSystemInfo entry)
+        {
+            DirectoryInfo folder = entry as DirectoryInfo;
+            FileSystemSecurity security = folder == null
+                ? (FileSystemSecurity)((FileInfo)entry).GetAccessControl(AccessControlSections.Owner)
+                : folder.GetAccessControl(AccessControlSections.Owner);
+            return security.GetOwner(typeof(SecurityIdentifier));
         }
 
         /// <summary>The rules of <see cref="Create"/>.</summary>

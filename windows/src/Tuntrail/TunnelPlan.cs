@@ -110,7 +110,7 @@ namespace Tuntrail
         /// <summary>The MTU if the configuration has none, as in the tunnel itself.</summary>
         private const int DefaultMtu = 1420;
         /// <summary>The least that IPv6 works with; below it, Windows refuses.</summary>
-        private const int MinMtuV6 = 1280;
+        internal const int MinMtuV6 = 1280;
 
         private TunnelPlan(IReadOnlyList<IpPrefix> addresses, IReadOnlyList<IpPrefix> routes,
             IReadOnlyList<IPAddress> dns, IReadOnlyList<string> searchDomains, int mtu)

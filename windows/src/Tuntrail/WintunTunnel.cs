@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -58,7 +59,10 @@ namespace Tuntrail
         /// <summary>What Windows was told of it.</summary>
         public TunnelPlan Plan { get; private set; }
 
-        /// <summary>Something that Windows told of could not be passed on. On a thread of the runtime.</summary>
+        /// <summary>What of the plan Windows can't do here and the tunnel can do without, in words; mostly empty.</summary>
+        public IReadOnlyList<string> Warnings { get; private set; }
+
+        /// <summary>Something that Windows told of could not be passed on. On a thread of the pool.</summary>
         public event EventHandler<TuntrailFailedEventArgs> Failed;
 
         /// <summary>
@@ -92,13 +96,11 @@ namespace Tuntrail
             {
                 ulong adapter = tunnel.Info.AdapterLuid.Value;
                 Interlocked.Exchange(ref tunnel.luid, unchecked((long)adapter));
-                tunnel.settings = AdapterSettings.Apply(adapter, tunnel.Plan);
-                tunnel.network = new NetworkMonitor(client, tunnel.AdapterLuid, tunnel.Report);
-                if (!sockets.IsCurrent())
-                {
-                    // The network has changed while the adapter was made, and nobody was watching yet.
-                    client.RefreshTunnel();
-                }
+                tunnel.settings = AdapterSettings.Apply(adapter, tunnel.Plan, new IpHelper());
+                tunnel.Warnings = tunnel.settings.Warnings;
+                // Also refreshes the tunnel if the network has changed while the adapter was made, and nobody was watching yet.
+                tunnel.network = new NetworkMonitor(
+                    client, new WindowsNetwork(tunnel.AdapterLuid), sockets.AreStale, tunnel.Report);
                 tunnel.power = new PowerMonitor(client, tunnel.Report);
             }
             catch

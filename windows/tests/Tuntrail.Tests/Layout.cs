@@ -26,8 +26,8 @@ namespace Tuntrail.Tests
 
         private static readonly Type[] Structures =
         {
-            typeof(SOCKADDR_INET), typeof(MIB_UNICASTIPADDRESS_ROW), typeof(IP_ADDRESS_PREFIX), typeof(MIB_IPFORWARD_ROW2),
-            typeof(MIB_IPFORWARD_TABLE2), typeof(MIB_IPINTERFACE_ROW), typeof(DNS_INTERFACE_SETTINGS),
+            typeof(SOCKADDR_INET), typeof(MIB_UNICASTIPADDRESS_ROW), typeof(MIB_UNICASTIPADDRESS_TABLE), typeof(IP_ADDRESS_PREFIX),
+            typeof(MIB_IPFORWARD_ROW2), typeof(MIB_IPFORWARD_TABLE2), typeof(MIB_IPINTERFACE_ROW), typeof(DNS_INTERFACE_SETTINGS),
             typeof(SYSTEM_POWER_STATUS), typeof(DEVICE_NOTIFY_SUBSCRIBE_PARAMETERS), typeof(WINTRUST_FILE_INFO),
             typeof(WINTRUST_DATA),
         };
@@ -57,8 +57,8 @@ namespace Tuntrail.Tests
                     }
                 }
             }
-            Expect(c, "sizeof(WSAPROTOCOL_INFOW)", OutsideSockets.ProtocolInfoSize);
-            Expect(c, "offsetof(WSAPROTOCOL_INFOW, iAddressFamily)", OutsideSockets.ProtocolInfoFamily);
+            Expect(c, "sizeof(WSAPROTOCOL_INFOW)", WindowsSockets.ProtocolInfoSize);
+            Expect(c, "offsetof(WSAPROTOCOL_INFOW, iAddressFamily)", WindowsSockets.ProtocolInfoFamily);
             return c.ToString();
         }
 

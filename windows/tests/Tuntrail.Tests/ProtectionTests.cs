@@ -1,3 +1,7 @@
+using System;
+using System.IO;
+using System.Runtime.InteropServices;
+using System.Security;
 using System.Security.AccessControl;
 using System.Security.Principal;
 using Xunit;
@@ -46,6 +50,52 @@ namespace Tuntrail.Tests
             Assert.Equal("S-1-5-11", string.Join(" ", ProtectedDirectory.OthersWhoCanReplace(data)));
         }
 
+        [AccessRulesFact]
+        public void What_others_have_put_into_a_folder_is_refused()
+        {
+            SecurityIdentifier system = new SecurityIdentifier(WellKnownSidType.LocalSystemSid, null);
+            SecurityIdentifier user = new SecurityIdentifier("S-1-5-21-1-2-3-1001");
+            DirectoryInfo folder = Directory.CreateDirectory(Path.Combine(Path.GetTempPath(), "tuntrail-" + Guid.NewGuid().ToString("N")));
+            try
+            {
+                string deep = Path.Combine(folder.FullName, "records", "segments");
+                Directory.CreateDirectory(deep);
+                string file = Path.Combine(deep, "1.log");
+                File.WriteAllText(file, "");
+                ProtectedDirectory.RefuseOthersIn(folder, entry => system);
+
+                SecurityException error = Assert.Throws<SecurityException>(
+                    () => ProtectedDirectory.RefuseOthersIn(folder, entry => entry.FullName == file ? user : system));
+                Assert.Contains("1.log belongs to S-1-5-21-1-2-3-1001", error.Message);
+                error = Assert.Throws<SecurityException>(
+                    () => ProtectedDirectory.RefuseOthersIn(folder, entry => entry.FullName == deep ? null : system));
+                Assert.Contains("segments belongs to", error.Message);
+            }
+            finally
+            {
+                folder.Delete(true);
+            }
+        }
+
+        [LinuxFact]
+        public void A_link_in_a_folder_is_refused_and_not_followed()
+        {
+            DirectoryInfo folder = Directory.CreateDirectory(Path.Combine(Path.GetTempPath(), "tuntrail-" + Guid.NewGuid().ToString("N")));
+            string link = Path.Combine(folder.FullName, "records");
+            try
+            {
+                Assert.Equal(0, symlink("/proc/self", link));
+                SecurityException error = Assert.Throws<SecurityException>(() => ProtectedDirectory.RefuseOthersIn(
+                    folder, entry => { throw new InvalidOperationException("asked for the owner of " + entry.FullName); }));
+                Assert.Contains("records is a link", error.Message);
+            }
+            finally
+            {
+                File.Delete(link);
+                folder.Delete();
+            }
+        }
+
         [Fact]
         public void Only_a_full_path_on_a_drive_is_one()
         {
@@ -65,6 +115,9 @@ namespace Tuntrail.Tests
             Assert.False(WintunLibrary.IsPublisher("CN=WireGuard LLC, O=Somebody, C=US"));
             Assert.False(WintunLibrary.IsPublisher("CN=\"x, O=WireGuard LLC\", O=Somebody, C=US"));
         }
+
+        [DllImport("libc", SetLastError = true)]
+        private static extern int symlink(string target, string path);
 
         private static string Others(string owner, string rules)
         {

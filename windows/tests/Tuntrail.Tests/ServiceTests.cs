@@ -1,5 +1,7 @@
 using System;
 using System.IO;
+using System.Net;
+using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Tasks;
 using ExampleVpn;
@@ -45,6 +47,82 @@ namespace Tuntrail.Tests
             Assert.True(Ask("upload now", false).StartsWith("error: ", StringComparison.Ordinal));
             Assert.Equal("ok", Ask("consent granted", false));
             Assert.Equal(Consent.Granted, new Choices(file).Consent);
+        }
+
+        [LinuxFact]
+        public void Who_revokes_consent_doesnt_wait_for_an_upload_but_ends_it()
+        {
+            TcpListener silent = new TcpListener(IPAddress.Loopback, 0);
+            silent.Start();
+            try
+            {
+                using (Bench stalled = new Bench("http://" + silent.LocalEndpoint))
+                {
+                    Commands asked = new Commands(stalled.Left, new Choices(file));
+                    Task<TcpClient> request = silent.AcceptTcpClientAsync();
+                    Task<string> upload = asked.Answer("upload it stalls", false, CancellationToken.None);
+                    Assert.True(request.Wait(Bench.Limit));
+                    using (request.Result)
+                    {
+                        // Who asks meanwhile is answered, and holds no place.
+                        Task<string> another = asked.Answer("upload again", false, CancellationToken.None);
+                        Assert.True(another.Wait(Bench.Limit));
+                        Assert.Contains("under way", another.Result);
+                        Assert.False(upload.IsCompleted);
+
+                        Task<string> denial = asked.Answer("consent denied", false, CancellationToken.None);
+                        Assert.True(denial.Wait(Bench.Limit));
+                        Assert.Equal("ok", denial.Result);
+                        Assert.True(upload.Wait(Bench.Limit));
+                        Assert.True(upload.Result.StartsWith("error: ", StringComparison.Ordinal));
+                        Assert.Equal(Consent.Denied, new Choices(file).Consent);
+                    }
+                }
+            }
+            finally
+            {
+                silent.Stop();
+            }
+        }
+
+        [LinuxFact]
+        public void An_upload_ends_when_who_asked_has_gone()
+        {
+            TcpListener silent = new TcpListener(IPAddress.Loopback, 0);
+            silent.Start();
+            try
+            {
+                using (Bench stalled = new Bench("http://" + silent.LocalEndpoint))
+                using (CancellationTokenSource gone = new CancellationTokenSource())
+                {
+                    Commands asked = new Commands(stalled.Left, new Choices(file));
+                    Task<TcpClient> request = silent.AcceptTcpClientAsync();
+                    Task<string> upload = asked.Answer("upload it stalls", false, gone.Token);
+                    Assert.True(request.Wait(Bench.Limit));
+                    using (request.Result)
+                    {
+                        gone.Cancel();
+                        Assert.True(upload.Wait(Bench.Limit));
+                        Assert.Equal("error: cancelled", upload.Result);
+                    }
+                }
+            }
+            finally
+            {
+                silent.Stop();
+            }
+        }
+
+        [LinuxFact]
+        public void A_denial_that_cant_be_kept_holds_all_the_same_and_is_told()
+        {
+            Choices choices = new Choices(Path.Combine(file, "no folder", "choices.txt"));
+            Commands asked = new Commands(bench.Left, choices);
+            Task<string> denial = asked.Answer("consent denied", false, CancellationToken.None);
+            Assert.True(denial.Wait(Bench.Limit));
+            Assert.Contains("can't be kept", denial.Result);
+            Assert.True(Ask("upload now", false).StartsWith("error: ", StringComparison.Ordinal));
+            Assert.Equal(Consent.Denied, choices.Consent);
         }
 
         [LinuxFact]

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.NetworkInformation;
+using System.Reflection;
 using System.Runtime.InteropServices;
 using Tuntrail.Native;
 using Xunit;
@@ -63,9 +64,9 @@ namespace Tuntrail.Tests
         [Fact]
         public void The_socket_option_has_its_number_in_network_order_for_ipv4_only()
         {
-            Assert.Equal(0x12000000U, OutsideSockets.OptionValue(Families.Inet, 0x12));
-            Assert.Equal(0xf0010000U, OutsideSockets.OptionValue(Families.Inet, 0x1f0));
-            Assert.Equal(0x12U, OutsideSockets.OptionValue(Families.Inet6, 0x12));
+            Assert.Equal(0x12000000U, WindowsSockets.OptionValue(Families.Inet, 0x12));
+            Assert.Equal(0xf0010000U, WindowsSockets.OptionValue(Families.Inet, 0x1f0));
+            Assert.Equal(0x12U, WindowsSockets.OptionValue(Families.Inet6, 0x12));
         }
 
         [Fact]
@@ -100,6 +101,27 @@ namespace Tuntrail.Tests
             Marshal.Copy(memory, bytes, 0, 8);
             Marshal.FreeHGlobal(memory);
             Assert.Equal("02-00-00-00-0A-01-02-03", System.BitConverter.ToString(bytes));
+        }
+
+        [Fact]
+        public void Windows_own_libraries_are_taken_from_its_own_folder()
+        {
+            int imports = 0;
+            foreach (System.Type type in typeof(TuntrailClient).Assembly.GetTypes())
+            {
+                foreach (MethodInfo method in type.GetMethods(BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic))
+                {
+                    DllImportAttribute import = method.GetCustomAttribute<DllImportAttribute>();
+                    if (import == null || !import.Value.EndsWith(".dll", System.StringComparison.Ordinal))
+                    {
+                        continue;
+                    }
+                    imports++;
+                    DefaultDllImportSearchPathsAttribute paths = method.GetCustomAttribute<DefaultDllImportSearchPathsAttribute>();
+                    Assert.True(paths != null && paths.Paths == DllImportSearchPath.System32);
+                }
+            }
+            Assert.True(imports > 20);
         }
 
         private static SYSTEM_POWER_STATUS Status(byte line, byte battery, byte percent, byte saver)

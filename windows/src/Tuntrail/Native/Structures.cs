@@ -60,6 +60,8 @@ namespace Tuntrail.Native
 
     internal static class Families
     {
+        /// <summary>AF_UNSPEC: all of them.</summary>
+        internal const ushort Any = 0;
         internal const ushort Inet = 2;
         internal const ushort Inet6 = 23;
 
@@ -84,6 +86,14 @@ namespace Tuntrail.Native
         public int DadState;
         public uint ScopeId;
         public long CreationTimeStamp;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct MIB_UNICASTIPADDRESS_TABLE
+    {
+        public uint NumEntries;
+        /// <summary>The first of them.</summary>
+        public MIB_UNICASTIPADDRESS_ROW Table;
     }
 
     [StructLayout(LayoutKind.Sequential)]
