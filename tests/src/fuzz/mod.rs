@@ -6,6 +6,7 @@
 
 #![allow(clippy::expect_used, reason = "panicking is how a fuzz target reports")]
 
+mod command;
 mod config;
 mod counter;
 mod engine;
@@ -16,15 +17,16 @@ mod segment;
 mod store;
 
 pub use self::{
-    config::config_parse, counter::counter_ops, engine::engine_datagram, packet::packet_parse,
-    segment::segment_scan, store::store_actions,
+    command::command_handle, config::config_parse, counter::counter_ops, engine::engine_datagram,
+    packet::packet_parse, segment::segment_scan, store::store_actions,
 };
 
 /// A target: its name, which is also that of its corpus folder, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
+    ("command_handle", command_handle),
     ("packet_parse", packet_parse),
     ("config_parse", config_parse),
     ("counter_ops", counter_ops),
