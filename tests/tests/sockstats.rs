@@ -43,6 +43,13 @@ fn config(directory: &Path, server: &Server) -> ClientConfig {
     client_config(directory, &server.base_url())
 }
 
+/// A client whose time is `clock`'s.
+fn start_by(clock: &ManualClock, directory: &Path, server: &Server) -> Client {
+    let mut config = config(directory, server);
+    config.clock = Arc::new(clock.clone());
+    Client::start(config).unwrap()
+}
+
 fn period_file(directory: &Path) -> PathBuf {
     directory.join("sockstats-ext")
 }
@@ -91,11 +98,7 @@ fn an_upload_is_counted_but_feeds_nothing() {
 fn a_recording_goes_on_after_a_restart_until_its_time_is_over() {
     let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
     let clock = ManualClock::new("2026-01-02T03:00:00Z".parse().unwrap());
-    let start = || {
-        let mut config = config(directory.path(), &server);
-        config.clock = Arc::new(clock.clone());
-        Client::start(config).unwrap()
-    };
+    let start = || start_by(&clock, directory.path(), &server);
     let client = start();
     client.enable_socket_stats(HOUR, AtEnd::Keep).unwrap();
     add(&client, 1);
@@ -146,11 +149,7 @@ fn the_end_uploads_if_that_was_asked_for() {
 fn an_end_that_the_process_missed_is_made_up_for_within_a_day() {
     let (server, directory) = (Server::start(ServerConfig::default()).unwrap(), tempfile::tempdir().unwrap());
     let clock = ManualClock::new("2026-01-02T03:00:00Z".parse().unwrap());
-    let start = || {
-        let mut config = config(directory.path(), &server);
-        config.clock = Arc::new(clock.clone());
-        Client::start(config).unwrap()
-    };
+    let start = || start_by(&clock, directory.path(), &server);
     for (late, expected) in [(HOUR, 7), (25 * HOUR, 0)] {
         let client = start();
         client.enable_socket_stats(HOUR, AtEnd::Upload).unwrap();
