@@ -2,6 +2,11 @@
 // Apple's. Bodies are empty but where the provider's own test (swift/provider) needs an answer of the system. Also what Foundation
 // has on Apple's systems only.
 import Foundation
+@_exported import Network
+
+// Deprecated classes that share their names with types of Network, which the real module hands on, too.
+open class NWPath: NSObject {}
+open class NWEndpoint: NSObject {}
 
 public enum NEProviderStopReason: Int, @unchecked Sendable {
     case none, userInitiated, providerFailed
@@ -70,7 +75,9 @@ open class NETunnelProvider: NEProvider {
 }
 
 open class NEPacketTunnelProvider: NETunnelProvider {
-    open func startTunnel(options: [String: NSObject]? = nil, completionHandler: @escaping (Error?) -> Void) {}
+    open func startTunnel(
+        options: [String: NSObject]? = nil, completionHandler: @escaping @Sendable (Error?) -> Void
+    ) {}
     open func stopTunnel(with reason: NEProviderStopReason, completionHandler: @escaping () -> Void) {}
     open func cancelTunnelWithError(_ error: Error?) {}
 }

@@ -31,24 +31,25 @@ const BUILD: &str = r#"
     built=apple/.build/debug
     swiftc -swift-version 6 -warnings-as-errors -parse-as-library -package-name apple -module-name Caller -o run \
         common/*.swift caller/*.swift "$built"/Tuntrail.build/*.o "$built"/TuntrailTunnel.build/*.o -I "$built/Modules" \
-        -Xcc -fmodule-map-file="$PWD/apple/Sources/TuntrailFFI/module.modulemap" \
+        -I apple/Sources \
         -L . -ltuntrail_ffi -Xlinker -rpath -Xlinker '$ORIGIN'
 "#;
 
-/// Compiles each module with the stubs in reach, to object code: some of the compiler's checks come late.
+/// Compiles each module with the stubs in reach, to object code: some of the compiler's checks come late. The core's module map is
+/// found as Xcode's compiler finds it in the XCFramework: in a folder that is called as the module.
 const CHECK: &str = r#"
     mkdir out
     for stub in stubs/*.swift; do
         name=$(basename "$stub" .swift)
         swiftc -swift-version 6 -parse-as-library -module-name "$name" \
-            -emit-module -emit-module-path "out/$name.swiftmodule" -c -o "out/$name.o" "$stub"
+            -emit-module -emit-module-path "out/$name.swiftmodule" -c -o "out/$name.o" -I out "$stub"
     done
     module() {
         name=$1
         shift
         swiftc -swift-version 6 -warnings-as-errors -parse-as-library -package-name apple -wmo -module-name "$name" \
             -emit-module -emit-module-path "out/$name.swiftmodule" -c -o "out/$name.o" -I out \
-            -Xcc -fmodule-map-file="$PWD/apple/Sources/TuntrailFFI/module.modulemap" "$@"
+            -I apple/Sources "$@"
     }
     module Tuntrail apple/Sources/Tuntrail/*.swift apple/Sources/Tuntrail/Generated/*.swift
     module TuntrailTunnel apple/Sources/TuntrailTunnel/*.swift
@@ -56,7 +57,7 @@ const CHECK: &str = r#"
     module TuntrailSample apple/sample/App/*.swift
     module Snippets snippets/*.swift
     swiftc -swift-version 6 -warnings-as-errors -parse-as-library -package-name apple -module-name Caller -o run -I out \
-        -Xcc -fmodule-map-file="$PWD/apple/Sources/TuntrailFFI/module.modulemap" common/*.swift provider/*.swift \
+        -I apple/Sources common/*.swift provider/*.swift \
         out/Tuntrail.o out/TuntrailTunnel.o out/NetworkExtension.o out/Network.o out/Security.o \
         -L . -ltuntrail_ffi -Xlinker -rpath -Xlinker '$ORIGIN'
 "#;
