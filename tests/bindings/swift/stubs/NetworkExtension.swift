@@ -47,15 +47,19 @@ open class NEVPNManager: NSObject {
     open var localizedDescription: String?
     open var protocolConfiguration: NEVPNProtocol?
     open var connection: NEVPNConnection { NEVPNConnection() }
-    open func loadFromPreferences(completionHandler: @escaping (Error?) -> Void) {}
-    open func saveToPreferences(completionHandler: ((Error?) -> Void)? = nil) {}
+    /// Of the test's: why saving fails.
+    nonisolated(unsafe) public static var failure: Error?
+    open func loadFromPreferences(completionHandler: @escaping (Error?) -> Void) { completionHandler(nil) }
+    open func saveToPreferences(completionHandler: ((Error?) -> Void)? = nil) { completionHandler?(Self.failure) }
     open func removeFromPreferences(completionHandler: ((Error?) -> Void)? = nil) {}
 }
 
 open class NETunnelProviderManager: NEVPNManager {
     open class func loadAllFromPreferences(
         completionHandler: @escaping ([NETunnelProviderManager]?, Error?) -> Void
-    ) {}
+    ) {
+        completionHandler([], nil)
+    }
 }
 
 open class NEProvider: NSObject {
