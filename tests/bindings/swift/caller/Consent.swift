@@ -49,9 +49,11 @@ func orders() async throws {
         let messages = try words.map {
             try MessageCodec.encode(TuntrailMessage.setConsent(consent: $0), limit: MessageCodec.questionLimit)
         }
-        let (answers, answered) = AsyncStream<Data?>.makeStream()
-        for message in messages { runtime.answer(message) { answered.yield($0) } }
-        for await _ in answers.prefix(messages.count) {}
+        let (answers, answered) = AsyncStream<Int>.makeStream()
+        for (place, message) in messages.enumerated() { runtime.answer(message) { _ in answered.yield(place) } }
+        var places: [Int] = []
+        for await place in answers.prefix(messages.count) { places.append(place) }
+        equal(Array(messages.indices), places)
         equal(last == .granted, try runtime.client.logId() != nil)
     }
     try runtime.stop()
