@@ -11,18 +11,27 @@ public struct TuntrailDirectories: Equatable, Sendable {
     ///
     /// - Throws: `TuntrailError.Storage`.
     public init(container: URL) throws {
+        try self.init(container: container, mark: Self.mark)
+    }
+
+    package init(container: URL, mark: (URL) throws -> Void) throws {
         let library = container.appendingPathComponent("Library", isDirectory: true)
         records = library.appendingPathComponent("Application Support/tuntrail", isDirectory: true)
         exports = library.appendingPathComponent("Caches/tuntrail-exports", isDirectory: true)
         for directory in [records, exports] {
             do {
-                var isDirectory: ObjCBool = false
-                let isThere = FileManager.default.fileExists(atPath: directory.path, isDirectory: &isDirectory)
-                if isThere && isDirectory.boolValue { continue }
+                // Also looks whether what is there is one.
                 try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-                try Self.mark(directory)
             } catch {
                 throw TuntrailError.Storage(reason: "\(directory.path) can't be made: \(error.localizedDescription)")
+            }
+            do {
+                // Each time: the process may have ended right after it had made the directory.
+                try mark(directory)
+            } catch {
+                // Records are kept all the same. As before the first unlock, when nothing can be changed.
+                let error = error as NSError
+                note("\(directory.lastPathComponent) can't be marked: \(error.domain) \(error.code)")
             }
         }
     }
@@ -53,4 +62,15 @@ public struct TuntrailDirectories: Equatable, Sendable {
         try self.init(container: container)
     }
     #endif
+}
+
+extension URL {
+    /// Deletes all that is in a directory, which need not be there.
+    package func deleteContents() throws {
+        let files = FileManager.default
+        guard files.fileExists(atPath: path) else { return }
+        for file in try files.contentsOfDirectory(at: self, includingPropertiesForKeys: nil) {
+            try files.removeItem(at: file)
+        }
+    }
 }

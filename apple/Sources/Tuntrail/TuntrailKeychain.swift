@@ -10,18 +10,24 @@ public enum TuntrailKeychain {
     /// Tells items apart from others of the app.
     private static let service = "tuntrail.configuration"
 
-    /// Saves a wg-quick text under `name`, in place of an older one. Returns what `passwordReference` of the VPN configuration
-    /// needs.
+    /// Saves a wg-quick text under `name`. Returns what `passwordReference` of the VPN configuration needs. An older text of that
+    /// name is replaced where it is: its reference stays good, also if something fails after this.
     ///
-    /// - Throws: `TuntrailError.Storage` with the keychain's status.
+    /// - Throws: `TuntrailError.Storage` with the keychain's status; then an older text is as it was.
     public static func save(_ text: String, name: String, accessGroup: String) throws -> Data {
-        try remove(name: name, accessGroup: accessGroup)
-        var item = query(name: name, accessGroup: accessGroup)
-        item[kSecValueData as String] = Data(text.utf8)
-        item[kSecAttrAccessible as String] = kSecAttrAccessibleAfterFirstUnlockThisDeviceOnly
-        item[kSecReturnPersistentRef as String] = true
+        let item = query(name: name, accessGroup: accessGroup)
+        let content: [String: Any] = [
+            kSecValueData as String: Data(text.utf8),
+            kSecAttrAccessible as String: kSecAttrAccessibleAfterFirstUnlockThisDeviceOnly,
+        ]
+        let wanted: [String: Any] = [kSecReturnPersistentRef as String: true]
         var result: CFTypeRef?
-        let status = SecItemAdd(item as CFDictionary, &result)
+        var status = SecItemUpdate(item as CFDictionary, content as CFDictionary)
+        if status == errSecSuccess {
+            status = SecItemCopyMatching(item.merging(wanted) { $1 } as CFDictionary, &result)
+        } else if status == errSecItemNotFound {
+            status = SecItemAdd(item.merging(content) { $1 }.merging(wanted) { $1 } as CFDictionary, &result)
+        }
         guard status == errSecSuccess, let reference = result as? Data else { throw failed("saved", status) }
         return reference
     }
@@ -34,6 +40,8 @@ public enum TuntrailKeychain {
             kSecClass as String: kSecClassGenericPassword,
             kSecValuePersistentRef as String: reference,
             kSecReturnData as String: true,
+            // Where it was saved.
+            kSecUseDataProtectionKeychain as String: true,
         ]
         var result: CFTypeRef?
         let status = SecItemCopyMatching(query as CFDictionary, &result)

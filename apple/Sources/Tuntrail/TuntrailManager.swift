@@ -38,17 +38,55 @@ public struct TuntrailManager: @unchecked Sendable {
     /// `server` is shown in the system's settings.
     public func save(_ settings: TuntrailSettings, server: String, name: String, configuration: Data? = nil) async throws {
         let tunnel = self.tunnel ?? NETunnelProviderProtocol()
-        // Others' keys stay.
-        let own = try settings.providerConfiguration()
-        tunnel.providerConfiguration = (tunnel.providerConfiguration ?? [:]).merging(own) { $1 }
+        try put(settings, into: tunnel)
         tunnel.serverAddress = server
         if let configuration { tunnel.passwordReference = configuration }
         manager.protocolConfiguration = tunnel
         manager.localizedDescription = name
         manager.isEnabled = true
-        try await wait { manager.saveToPreferences(completionHandler: $0) }
-        // Without this, starting right after the first save fails as for an invalid configuration.
-        try await wait { manager.loadFromPreferences(completionHandler: $0) }
+        try await saveToPreferences()
+    }
+
+    /// Saves settings alone, for the next start, if ``save(_:server:name:configuration:)`` has saved a configuration before; otherwise
+    /// give them to that. For consent there is ``setConsent(_:settings:client:)``.
+    public func update(_ settings: TuntrailSettings) async throws {
+        guard let tunnel, tunnel.serverAddress != nil else { return }
+        let before = tunnel.providerConfiguration
+        try put(settings, into: tunnel)
+        manager.protocolConfiguration = tunnel
+        do {
+            try await saveToPreferences()
+        } catch {
+            // ``settings()`` tells what is saved.
+            tunnel.providerConfiguration = before
+            manager.protocolConfiguration = tunnel
+            throw error
+        }
+    }
+
+    /// Does all that the user's answer about recording asks for, with or without a tunnel, and returns when it is done.
+    ///
+    /// `.granted` is saved for the next start, then told to the running provider. `.denied` is told to the running provider first; then
+    /// everything is deleted that the app has recorded or claimed, and all exported files; what an extension has left that does not
+    /// run is never sent, and deleted when it starts or is claimed; then the answer is saved. Each step is taken also
+    /// after another has failed.
+    ///
+    /// `settings` are those to save, whatever their consent; as in ``update(_:)``. `client` is the app's own, if it has one:
+    /// without, one is started for the deletion. One call at a time, in the order in which the user has decided.
+    ///
+    /// - Throws: what failed first: `TuntrailMessageError`, `TuntrailError`, or an error of the system. Call again then.
+    public func setConsent(_ consent: Consent, settings: TuntrailSettings, client: Client? = nil) async throws {
+        let change = ConsentChange {
+            session
+        } save: { consent in
+            var settings = settings
+            settings.consent = consent
+            try await update(settings)
+        } own: { consent in
+            let directories = try TuntrailDirectories(appGroup: settings.appGroup)
+            try await ConsentChange.own(consent, settings: settings, directories: directories, client: client)
+        }
+        try await change(consent)
     }
 
     /// Starts the tunnel. Returns before it is connected: see ``statuses()``.
@@ -93,6 +131,17 @@ public struct TuntrailManager: @unchecked Sendable {
 
     private var tunnel: NETunnelProviderProtocol? {
         manager.protocolConfiguration as? NETunnelProviderProtocol
+    }
+
+    private func put(_ settings: TuntrailSettings, into tunnel: NETunnelProviderProtocol) throws {
+        // Others' keys stay.
+        tunnel.providerConfiguration = (tunnel.providerConfiguration ?? [:]).merging(try settings.providerConfiguration()) { $1 }
+    }
+
+    private func saveToPreferences() async throws {
+        try await wait { manager.saveToPreferences(completionHandler: $0) }
+        // Without this, starting right after the first save fails as for an invalid configuration.
+        try await wait { manager.loadFromPreferences(completionHandler: $0) }
     }
 
     private func wait(_ call: (@escaping @Sendable (Error?) -> Void) -> Void) async throws {

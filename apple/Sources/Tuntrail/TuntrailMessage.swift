@@ -18,7 +18,7 @@ public enum TuntrailMessage: Codable, Equatable, Sendable {
     case setConsent(consent: Consent)
     /// What is recorded of exit traffic. Answer: ``TuntrailReply/done``.
     case setExitFlows(exitFlows: ExitFlows)
-    /// Delete everything recorded. Answer: ``TuntrailReply/done``.
+    /// Delete everything recorded, and exported files. Answer: ``TuntrailReply/done``.
     case clear
     /// The name of this device's log. Answer: ``TuntrailReply/logID(id:)``.
     case logID
@@ -54,7 +54,7 @@ public struct UploadStatus: Codable, Equatable, Sendable {
 
 /// A file that a provider has written for the app.
 public struct ExportedFile: Codable, Equatable, Sendable {
-    /// Its name in ``TuntrailDirectories/exports``. It stays until the next export.
+    /// Its name in ``TuntrailDirectories/exports``. It stays until the next export, or until the records are deleted.
     public var name: String
     /// What it holds.
     public var report: ExportReport
@@ -75,6 +75,8 @@ public enum TuntrailMessageError: Error, Codable, Equatable, Sendable {
     case tooLarge(bytes: Int, limit: Int)
     /// No tunnel is running, so nobody can answer.
     case notRunning
+    /// The provider has not answered in time: it hangs, or was ended while it worked. It may have done what was asked.
+    case noAnswer(seconds: Double)
     /// The upload is not known (any more): the provider was restarted, or many uploads ended since.
     case noSuchUpload(upload: UInt64)
     /// The answer is not one to the question.
@@ -93,6 +95,7 @@ extension TuntrailMessageError: LocalizedError {
         case .unreadable(let detail): "the message can't be read: \(detail)"
         case .tooLarge(let bytes, let limit): "the message has \(bytes) bytes; \(limit) are allowed"
         case .notRunning: "no tunnel is running that could answer: connect first"
+        case .noAnswer(let seconds): "the tunnel has not answered for \(Int(seconds)) s: connect again"
         case .noSuchUpload(let upload): "there is no upload \(upload) (any more): begin a new one"
         case .wrongReply(let detail): "the answer does not fit the question: \(detail)"
         case .client(let error): error.reason

@@ -2,18 +2,26 @@ import Foundation
 
 /// The app's line to its running packet tunnel provider.
 ///
-/// Each call is a question and an answer between the processes, some milliseconds long. All throw ``TuntrailMessageError``.
+/// Each call is a question and an answer between the processes, some milliseconds long. All throw ``TuntrailMessageError``, or
+/// `CancellationError` if the task was cancelled.
 public struct TuntrailSession: Sendable {
-    /// Sends a message and returns the answer; `nil` if nobody answered.
-    package typealias Send = @Sendable (Data) async throws -> Data?
+    /// Sends a message. The handler gets the answer, on any thread, or `nil` if nobody answered; it may never be called. Throws if
+    /// nobody is there.
+    package typealias Send = @Sendable (Data, @escaping @Sendable (Data?) -> Void) throws -> Void
 
     /// Often enough for a progress bar, seldom enough for a battery.
     private static let pollInterval: TimeInterval = 0.5
+    /// A deletion waits for the disk, which is slow on a full phone that has just woken up.
+    private static let answerLimit: TimeInterval = 60
+    /// Reads and packs everything that is kept: some tens of megabytes.
+    private static let exportLimit: TimeInterval = 600
 
     private let send: Send
+    private let answerLimit: TimeInterval
 
-    package init(send: @escaping Send) {
+    package init(answerLimit: TimeInterval = Self.answerLimit, send: @escaping Send) {
         self.send = send
+        self.answerLimit = answerLimit
     }
 
     /// Sends everything that the provider has recorded, and returns when the upload has ended. `progress` is called now and then.
@@ -32,7 +40,7 @@ public struct TuntrailSession: Sendable {
         every interval: TimeInterval,
         progress: (@Sendable (UploadProgress) -> Void)?
     ) async throws -> UploadReport {
-        try await follow(uploadStatus(.upload(reason: reason)), every: interval, progress: progress)
+        try await follow(uploadStatus(begin(.upload(reason: reason))), every: interval, progress: progress)
     }
 
     /// As ``upload(reason:progress:)``, with what support needs to find it: the user's `note`, and a marker such as `BUG-…`, which is told by
@@ -51,7 +59,7 @@ public struct TuntrailSession: Sendable {
         began: @Sendable (_ marker: String) -> Void,
         progress: (@Sendable (UploadProgress) -> Void)?
     ) async throws -> UploadReport {
-        guard case .debugUpload(let marker, let status) = try await ask(.debugUpload(note: note)) else {
+        guard case .debugUpload(let marker, let status) = try await begin(.debugUpload(note: note)) else {
             throw wrongReply("debugUpload")
         }
         began(marker)
@@ -61,8 +69,20 @@ public struct TuntrailSession: Sendable {
     private func follow(
         _ first: UploadStatus, every interval: TimeInterval, progress: (@Sendable (UploadProgress) -> Void)?
     ) async throws -> UploadReport {
+        let upload = first.upload
+        do {
+            return try await poll(first, every: interval, progress: progress)
+        } catch is CancellationError {
+            // Not by this task, whose calls fail. It may have ended, or the provider may be gone: cancelled it is all the same.
+            _ = try? await Task { try await order(.cancelUpload(upload: upload)) }.value
+            throw CancellationError()
+        }
+    }
+
+    private func poll(
+        _ first: UploadStatus, every interval: TimeInterval, progress: (@Sendable (UploadProgress) -> Void)?
+    ) async throws -> UploadReport {
         var status = first
-        let upload = status.upload
         var told: UploadProgress?
         while true {
             if let new = status.progress, new != told {
@@ -70,19 +90,14 @@ public struct TuntrailSession: Sendable {
                 progress?(new)
             }
             if let report = status.report { return report }
-            do {
-                try await Task.sleep(nanoseconds: UInt64(interval * 1e9))
-            } catch {
-                try await cancelUpload(upload)
-                throw error
-            }
-            status = try await uploadStatus(.uploadStatus(upload: upload))
+            try await Task.sleep(nanoseconds: UInt64(interval * 1e9))
+            status = try await uploadStatus(ask(.uploadStatus(upload: first.upload)))
         }
     }
 
     /// Writes everything that the provider has recorded into a file, which appears in ``TuntrailDirectories/exports``.
     public func export() async throws -> ExportedFile {
-        guard case .exported(let file) = try await ask(.export) else { throw wrongReply("export") }
+        guard case .exported(let file) = try await ask(.export, limit: Self.exportLimit) else { throw wrongReply("export") }
         return file
     }
 
@@ -92,8 +107,8 @@ public struct TuntrailSession: Sendable {
         return stats
     }
 
-    /// Tells the provider the user's answer. Denying deletes everything recorded before this returns. Also keep the answer in
-    /// ``TuntrailSettings``, for the next start.
+    /// Tells the provider the user's answer, and nobody else: an app calls `TuntrailManager.setConsent`, which also does what has to
+    /// be done without a tunnel and at the next start. Denying deletes what the provider has recorded and exported before this returns.
     public func setConsent(_ consent: Consent) async throws {
         try await order(.setConsent(consent: consent))
     }
@@ -103,7 +118,7 @@ public struct TuntrailSession: Sendable {
         try await order(.setExitFlows(exitFlows: exitFlows))
     }
 
-    /// Deletes everything recorded, sent or not.
+    /// Deletes everything recorded, sent or not, and exported files.
     public func clear() async throws {
         try await order(.clear)
     }
@@ -114,13 +129,14 @@ public struct TuntrailSession: Sendable {
         return id
     }
 
-    private func cancelUpload(_ upload: UInt64) async throws {
-        // Not by this task, which is cancelled: its calls may fail.
-        try await Task { try await order(.cancelUpload(upload: upload)) }.value
+    /// Asks for an upload, also if the task is cancelled meanwhile: without the answer nobody could cancel what has begun.
+    private func begin(_ message: TuntrailMessage) async throws -> TuntrailReply {
+        try Task.checkCancellation()
+        return try await Task { try await ask(message) }.value
     }
 
-    private func uploadStatus(_ message: TuntrailMessage) async throws -> UploadStatus {
-        guard case .upload(let status) = try await ask(message) else { throw wrongReply("upload") }
+    private func uploadStatus(_ reply: TuntrailReply) throws -> UploadStatus {
+        guard case .upload(let status) = reply else { throw wrongReply("upload") }
         return status
     }
 
@@ -128,9 +144,17 @@ public struct TuntrailSession: Sendable {
         guard case .done = try await ask(message) else { throw wrongReply("order") }
     }
 
-    private func ask(_ message: TuntrailMessage) async throws -> TuntrailReply {
+    private func ask(_ message: TuntrailMessage, limit: TimeInterval? = nil) async throws -> TuntrailReply {
         let question = try MessageCodec.encode(message, limit: MessageCodec.questionLimit)
-        guard let answer = try await send(question) else { throw TuntrailMessageError.notRunning }
+        let answer = try await ProviderAnswer().wait(seconds: limit ?? answerLimit) { answer in
+            do {
+                try send(question) { answer.end(.success($0)) }
+            } catch {
+                // The system says in its own words that there is no provider.
+                answer.end(.failure(TuntrailMessageError.notRunning))
+            }
+        }
+        guard let answer else { throw TuntrailMessageError.notRunning }
         let reply = try MessageCodec.decode(TuntrailReply.self, from: answer, limit: MessageCodec.replyLimit)
         if case .failed(let error) = reply { throw error }
         return reply
@@ -149,15 +173,7 @@ extension TuntrailSession {
     public init(_ session: NETunnelProviderSession) {
         // The class is not marked Sendable; Apple allows its methods on any thread.
         nonisolated(unsafe) let session = session
-        self.init { question in
-            try await withCheckedThrowingContinuation { continuation in
-                do {
-                    try session.sendProviderMessage(question) { continuation.resume(returning: $0) }
-                } catch {
-                    continuation.resume(throwing: error)
-                }
-            }
-        }
+        self.init { question, answered in try session.sendProviderMessage(question) { answered($0) } }
     }
 }
 #endif

@@ -95,10 +95,12 @@ package final class HostNames: HostResolver, Sendable {
             if getnameinfo(info.ai_addr, info.ai_addrlen, &buffer, socklen_t(buffer.count), nil, 0, NI_NUMERICHOST) == 0 {
                 let end = buffer.firstIndex(of: 0) ?? buffer.endIndex
                 let text = String(decoding: buffer[..<end].map(UInt8.init(bitPattern:)), as: UTF8.self)
-                if !addresses.contains(text) { addresses.append(text) }
+                // Link-local with the interface's name: of no use as an endpoint, and not understood as an address.
+                if !text.contains("%") && !addresses.contains(text) { addresses.append(text) }
             }
             entry = info.ai_next
         }
+        guard !addresses.isEmpty else { throw CallbackError.Failed(reason: "it has link-local addresses only") }
         return addresses
     }
 }

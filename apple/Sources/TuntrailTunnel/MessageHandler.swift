@@ -12,6 +12,8 @@ package final class MessageHandler: Sendable {
     private let uploads = Locked(Uploads())
     /// One export at a time: each deletes the file of the one before.
     private let exporting = NSLock()
+    /// For what changes something: it is done in the order in which the app said it.
+    private let orders = DispatchQueue(label: "tuntrail.orders", qos: .userInitiated)
 
     private struct Uploads {
         var newest: [(id: UInt64, upload: Upload)] = []
@@ -34,15 +36,12 @@ package final class MessageHandler: Sendable {
         }
     }
 
-    /// The answer to a message, also to one that can't be read. May wait for the disk.
-    package func answer(_ data: Data) -> Data? {
-        let reply: TuntrailReply
-        do {
-            reply = try answer(MessageCodec.decode(TuntrailMessage.self, from: data, limit: MessageCodec.questionLimit))
-        } catch {
-            reply = .failed(error: Self.failure(error))
-        }
-        return Self.encode(reply)
+    /// Answers a message, also one that can't be read, on a thread that may wait for the disk. Does not wait itself.
+    package func answer(_ data: Data, then done: @escaping @Sendable (Data?) -> Void) {
+        let message = Result { try MessageCodec.decode(TuntrailMessage.self, from: data, limit: MessageCodec.questionLimit) }
+        // An export takes time, and the app asks for progress meanwhile: questions don't wait for one another.
+        let queue = (try? message.get())?.isOrder == true ? orders : DispatchQueue.global(qos: .userInitiated)
+        queue.async { done(Self.encode(self.reply(to: message))) }
     }
 
     /// The answer while there is no client.
@@ -66,7 +65,17 @@ package final class MessageHandler: Sendable {
         }
     }
 
+    private func reply(to message: Result<TuntrailMessage, Error>) -> TuntrailReply {
+        do {
+            return try answer(message.get())
+        } catch {
+            return .failed(error: Self.failure(error))
+        }
+    }
+
     private func answer(_ message: TuntrailMessage) throws -> TuntrailReply {
+        // The app has just been used, so the device is unlocked. A new word replaces the one that waits.
+        if case .setConsent = message {} else { consent.retry() }
         switch message {
         case .upload(let reason):
             return .upload(status: try begin(client.upload(reason: reason)))
@@ -83,13 +92,20 @@ package final class MessageHandler: Sendable {
         case .stats:
             return .stats(stats: try client.stats())
         case .setConsent(let consent):
-            try self.consent.set(consent)
+            // Files go whatever becomes of the records.
+            let acted = Result { try self.consent.set(consent) }
+            let deleted = Result { if consent == .denied { try deleteExports() } }
+            try acted.get()
+            try deleted.get()
             return .done
         case .setExitFlows(let exitFlows):
             try client.setExitFlows(exitFlows: exitFlows)
             return .done
         case .clear:
-            try client.clear()
+            let cleared = Result { try client.clear() }
+            let deleted = Result { try deleteExports() }
+            try cleared.get()
+            try deleted.get()
             return .done
         case .logID:
             return .logID(id: try client.logId())
@@ -118,16 +134,32 @@ package final class MessageHandler: Sendable {
         return UploadStatus(upload: id, progress: uploads.with { $0.progress[id] }, report: report)
     }
 
+    /// Deletes what was exported: who deletes the records means the files, too. Waits for an export under way.
+    package func deleteExports() throws {
+        exporting.lock()
+        defer { exporting.unlock() }
+        try exports.deleteContents()
+    }
+
     private func export() throws -> ExportedFile {
         exporting.lock()
         defer { exporting.unlock() }
-        let files = FileManager.default
-        for old in try files.contentsOfDirectory(at: exports, includingPropertiesForKeys: nil) {
-            try files.removeItem(at: old)
-        }
+        try exports.deleteContents()
+        // The system may have purged it.
+        try FileManager.default.createDirectory(at: exports, withIntermediateDirectories: true)
         // A new name, so that what the app still shares of the old one is not overwritten.
         let name = "tuntrail-\(UUID().uuidString.prefix(8).lowercased()).tar.zst"
         let report = try client.export(path: exports.appendingPathComponent(name).path)
         return ExportedFile(name: name, report: report)
+    }
+}
+
+extension TuntrailMessage {
+    /// Whether it changes something that a later message may change back.
+    fileprivate var isOrder: Bool {
+        switch self {
+        case .setConsent, .setExitFlows, .clear: true
+        case .upload, .debugUpload, .uploadStatus, .cancelUpload, .export, .stats, .logID: false
+        }
     }
 }

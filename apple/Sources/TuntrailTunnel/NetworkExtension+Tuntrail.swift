@@ -47,8 +47,8 @@ extension NEPacketTunnelNetworkSettings {
 }
 
 extension PathSnapshot {
-    /// Reads what the system says.
-    init(_ path: NWPath) {
+    /// Reads what the system says. NetworkExtension has a class of the same name.
+    init(_ path: Network.NWPath) {
         self.init(
             isSatisfied: path.status == .satisfied,
             interfaces: path.availableInterfaces.map { Interface(index: $0.index, kind: InterfaceKind($0.type)) },
@@ -59,7 +59,7 @@ extension PathSnapshot {
 }
 
 extension InterfaceKind {
-    init(_ type: NWInterface.InterfaceType) {
+    init(_ type: Network.NWInterface.InterfaceType) {
         switch type {
         case .wifi: self = .wifi
         case .cellular: self = .cellular

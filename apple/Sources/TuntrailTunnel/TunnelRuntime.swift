@@ -4,7 +4,8 @@ import Tuntrail
 /// What runs in a packet tunnel provider, without anything of NetworkExtension: the client, its events, the answers to messages, and
 /// the state of the network.
 ///
-/// Methods may wait for the disk or the tunnel's thread, so they don't belong on the system's queue. One thread at a time.
+/// Methods may wait for the disk or the tunnel's thread, so they don't belong on the system's queue. One thread at a time, but for
+/// messages.
 package final class TunnelRuntime: Sendable {
     package let client: Client
     package let events: ClientEvents
@@ -12,21 +13,28 @@ package final class TunnelRuntime: Sendable {
     private let consent: ConsentKeeper
     private let tracker = Locked(NetworkTracker())
 
-    /// Starts the client. If its directory can't be used now, it starts without recording, and tries again with each change of the
-    /// network and each wake-up: before the device is first unlocked after a restart, no file can be read, but an on-demand tunnel
-    /// starts. The same holds while the extension's predecessor has not quite ended.
+    /// Starts the client. If its directory can't be used now, it starts without recording, and tries again whenever something
+    /// happens: a change of the network, sleep or wake-up, a message, a peer that answers. Before the device is first unlocked after a
+    /// restart, no file can be read, but an on-demand tunnel starts. The same holds while the extension's predecessor has not quite
+    /// ended.
     package init(config: ClientConfig, exports: URL) throws {
         do {
             client = try Client(config: config)
-            consent = ConsentKeeper(client: client, pending: nil)
+            consent = ConsentKeeper(of: client)
         } catch let error as TuntrailError where error.isOfFiles {
             var idle = config
             idle.consent = .unknown
             client = try Client(config: idle)
-            consent = ConsentKeeper(client: client, pending: config.consent)
+            consent = ConsentKeeper(of: client, pending: config.consent)
         }
         events = try ClientEvents(of: client)
         handler = MessageHandler(client: client, consent: consent, events: events, exports: exports)
+        // The app may have ended before it had told this to a provider that has exported something.
+        if config.consent == .denied { try? handler.deleteExports() }
+        events.observe { [consent] _ in
+            // Not on the thread of events, which must not wait for the disk.
+            if consent.isPending { DispatchQueue.global(qos: .utility).async { consent.retry() } }
+        }
     }
 
     /// Whether records are kept as the user agreed.
@@ -48,6 +56,7 @@ package final class TunnelRuntime: Sendable {
 
     /// The device is about to sleep: what is recorded goes to disk.
     package func sleep() throws {
+        consent.retry()
         try client.flush()
     }
 
@@ -57,9 +66,9 @@ package final class TunnelRuntime: Sendable {
         try client.refreshTunnel()
     }
 
-    /// Answers a message of the app.
-    package func answer(_ message: Data) -> Data? {
-        handler.answer(message)
+    /// Answers a message of the app, from any thread. Does not wait. What changes something is done in the order of arrival.
+    package func answer(_ message: Data, then done: @escaping @Sendable (Data?) -> Void) {
+        handler.answer(message, then: done)
     }
 
     /// Stops the tunnel and writes every record.
@@ -76,34 +85,5 @@ extension TuntrailError {
         case .Storage, .Internal: true
         case .Config, .NoConsent, .Tunnel, .Closed: false
         }
-    }
-}
-
-/// Sees to it that the user's last word holds, also if it could not be acted upon at once.
-package final class ConsentKeeper: Sendable {
-    private let client: Client
-    private let pending: Locked<Consent?>
-
-    package init(client: Client, pending: Consent?) {
-        self.client = client
-        self.pending = Locked(pending)
-    }
-
-    package var isPending: Bool {
-        pending.with { $0 != nil }
-    }
-
-    /// Acts upon a new word, which replaces one that waits.
-    package func set(_ consent: Consent) throws {
-        pending.with { $0 = consent }
-        try client.setConsent(consent: consent)
-        pending.with { if $0 == consent { $0 = nil } }
-    }
-
-    /// Tries again what waits.
-    package func retry() {
-        guard let consent = pending.with({ $0 }) else { return }
-        // If the files are still locked, the next occasion tries again.
-        try? set(consent)
     }
 }

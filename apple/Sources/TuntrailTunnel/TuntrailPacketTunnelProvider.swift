@@ -24,8 +24,16 @@ open class TuntrailPacketTunnelProvider: NEPacketTunnelProvider, @unchecked Send
 
     private struct State {
         var start: Task<Void, Never>?
+        /// From the system's order to start until there is a runtime, or none will be.
+        var isPreparing = false
+        /// What the app has asked meanwhile. The settings that the start has read may be older.
+        var questions: [(message: Data, done: Once<Data?>)] = []
         var runtime: TunnelRuntime?
         var monitor: NWPathMonitor?
+        /// Why the tunnel has ended by itself.
+        var end: TuntrailError?
+        /// Whether the system was told that the tunnel runs.
+        var isRunning = false
     }
 
     // MARK: what an app may decide
@@ -89,14 +97,20 @@ open class TuntrailPacketTunnelProvider: NEPacketTunnelProvider, @unchecked Send
     override open func startTunnel(options: [String: NSObject]?, completionHandler: @escaping (Error?) -> Void) {
         let done = Once(completionHandler)
         let options = TuntrailStartOptions(values: options ?? [:])
+        state.with { $0 = State(isPreparing: true) }
         let start = Task {
             do {
                 try await self.start(options)
-                done.call(nil)
             } catch {
                 await self.stop()
-                done.call(NSError(crossing: error))
+                return done.call(NSError(crossing: error))
             }
+            done.call(nil)
+            let end = state.with { state in
+                state.isRunning = true
+                return state.end
+            }
+            if let end { self.cancelTunnelWithError(NSError(crossing: end)) }
         }
         state.with { $0.start = start }
     }
@@ -119,9 +133,15 @@ open class TuntrailPacketTunnelProvider: NEPacketTunnelProvider, @unchecked Send
 
     override open func handleAppMessage(_ messageData: Data, completionHandler: ((Data?) -> Void)?) {
         let done = Once<Data?> { completionHandler?($0) }
-        guard let runtime = state.with({ $0.runtime }) else { return done.call(MessageHandler.notRunning()) }
-        // Not on the provider's queue: an export takes time, and the app asks for progress meanwhile.
-        DispatchQueue.global(qos: .userInitiated).async { done.call(runtime.answer(messageData)) }
+        let (runtime, waits) = state.with { state in
+            if state.runtime == nil && state.isPreparing { state.questions.append((messageData, done)) }
+            return (state.runtime, state.isPreparing)
+        }
+        if let runtime {
+            runtime.answer(messageData) { done.call($0) }
+        } else if !waits {
+            done.call(MessageHandler.notRunning())
+        }
     }
 
     override open func sleep(completionHandler: @escaping () -> Void) {
@@ -143,26 +163,43 @@ open class TuntrailPacketTunnelProvider: NEPacketTunnelProvider, @unchecked Send
             let directories = try TuntrailDirectories(appGroup: settings.appGroup)
             let client = try self.clientConfig(settings: settings, directories: directories)
             let runtime = try TunnelRuntime(config: client, exports: directories.exports)
+            runtime.events.observe { [weak self] in self?.happened($0) }
+            self.prepared(runtime)
             // Before the tunnel's own name servers are in force.
             return (hosts.prepare(config), runtime)
         }
-        state.with { $0.runtime = runtime }
         try await apply(networkSettings(for: config))
         try Task.checkCancellation()
         try await Blocking.run {
             let network = try self.network(of: config)
             try runtime.start(prepared, device: self.device(), network: network, hosts: hosts)
         }
-        runtime.events.observe { [weak self] event in
-            let reason: String
-            switch event {
-            case .tunnelDeviceEnded: reason = "the system has closed the utun device"
-            case .tunnelFailed: reason = "the tunnel has failed: the SDK's log says why"
-            default: return
-            }
-            self?.cancelTunnelWithError(NSError(crossing: TuntrailError.Tunnel(reason: reason)))
-        }
         watchNetwork()
+        if let end = state.with({ $0.end }) { throw end }
+    }
+
+    /// From now on messages are answered: first those that have waited.
+    private func prepared(_ runtime: TunnelRuntime) {
+        state.with { state in
+            // Under the lock, so that no later message overtakes them; this does not wait.
+            for question in state.questions { runtime.answer(question.message) { question.done.call($0) } }
+            (state.isPreparing, state.questions, state.runtime) = (false, [], runtime)
+        }
+    }
+
+    /// A tunnel that ends while it starts makes the start fail; later, the system is told.
+    private func happened(_ event: Event) {
+        let end: TuntrailError
+        switch event {
+        case .tunnelDeviceEnded: end = .Tunnel(reason: "the system has closed the utun device")
+        case .tunnelFailed: end = .Tunnel(reason: "the tunnel has failed: the SDK's log says why")
+        default: return
+        }
+        let isRunning = state.with { state in
+            state.end = end
+            return state.isRunning
+        }
+        if isRunning { cancelTunnelWithError(NSError(crossing: end)) }
     }
 
     private func apply(_ settings: NEPacketTunnelNetworkSettings) async throws {
@@ -185,10 +222,15 @@ open class TuntrailPacketTunnelProvider: NEPacketTunnelProvider, @unchecked Send
     }
 
     private func stop() async {
-        let (runtime, monitor) = state.with { state in
-            defer { (state.runtime, state.monitor) = (nil, nil) }
-            return (state.runtime, state.monitor)
+        let (runtime, monitor, questions) = state.with { state in
+            defer {
+                let start = state.start
+                state = State()
+                state.start = start
+            }
+            return (state.runtime, state.monitor, state.questions)
         }
+        for question in questions { question.done.call(MessageHandler.notRunning()) }
         monitor?.cancel()
         guard let runtime else { return }
         // What could not be written is in the SDK's own log.

@@ -18,6 +18,8 @@ final class TunnelModel {
     private(set) var exported: URL?
     private var manager: TuntrailManager?
     private var uploading: Task<Void, Never>?
+    /// The last change of settings, which the next one waits for.
+    private var changing: Task<Void, Never>?
 
     var isConnected: Bool { status == .connected }
     var isUploading: Bool { uploading != nil }
@@ -25,22 +27,19 @@ final class TunnelModel {
     /// The user's answer about recording. Refusing deletes everything recorded.
     var isRecording: Bool {
         get { settings.consent == .granted }
-        set { Task { await setConsent(newValue ? .granted : .denied) } }
+        set { change { try await self.setConsent(newValue ? .granted : .denied) } }
     }
 
     /// Whether each connection to the Internet is recorded, or sums only.
     var recordsFullExitFlows: Bool {
         get { settings.exitFlows == .full }
-        set { Task { await setExitFlows(newValue ? .full : .aggregated) } }
+        set { change { try await self.setExitFlows(newValue ? .full : .aggregated) } }
     }
 
     /// Follows the tunnel while the screen is there.
     func follow() async {
         do {
-            let manager = try await TuntrailManager.load(extensionID: SampleSettings.extensionID)
-            self.manager = manager
-            // Nothing is saved before the first import.
-            if let saved = try? manager.settings() { settings = saved }
+            let manager = try await loadedManager()
             for await status in manager.statuses() { self.status = status }
         } catch {
             message = error.localizedDescription
@@ -52,7 +51,8 @@ final class TunnelModel {
         await act {
             let server = try parseTunnelConfig(text: text).peers.compactMap(\.endpoint).first ?? "WireGuard"
             let reference = try TuntrailKeychain.save(text, name: "sample", accessGroup: SampleSettings.keychainGroup)
-            try await self.manager?.save(self.settings, server: server, name: "tuntrail sample", configuration: reference)
+            let manager = try await self.loadedManager()
+            try await manager.save(self.settings, server: server, name: "tuntrail sample", configuration: reference)
         }
     }
 
@@ -85,20 +85,32 @@ final class TunnelModel {
         }
     }
 
-    private func setConsent(_ consent: Consent) async {
-        await act {
-            self.settings.consent = consent
-            try await self.save()
-            try await self.manager?.session?.setConsent(consent)
+    /// Settings change in the order in which the user has decided.
+    private func change(_ change: @escaping @MainActor () async throws -> Void) {
+        let before = changing
+        changing = Task {
+            await before?.value
+            await act(change)
         }
     }
 
-    private func setExitFlows(_ exitFlows: ExitFlows) async {
-        await act {
-            self.settings.exitFlows = exitFlows
-            try await self.save()
-            try await self.manager?.session?.setExitFlows(exitFlows)
+    private func setConsent(_ consent: Consent) async throws {
+        let manager = try await loadedManager()
+        if consent == .denied {
+            // A refusal counts at once, also for what is under way and what was exported.
+            uploading?.cancel()
+            await uploading?.value
+            (settings.consent, exported) = (consent, nil)
         }
+        try await manager.setConsent(consent, settings: settings)
+        settings.consent = consent
+    }
+
+    private func setExitFlows(_ exitFlows: ExitFlows) async throws {
+        let manager = try await loadedManager()
+        settings.exitFlows = exitFlows
+        try await manager.update(settings)
+        try await manager.session?.setExitFlows(exitFlows)
     }
 
     private func uploadLogs() async throws -> UploadReport {
@@ -118,16 +130,18 @@ final class TunnelModel {
         let client = try await Client.start(
             ClientConfig(
                 directory: directories.records.path, baseUrl: settings.baseURL, consent: settings.consent, role: .app))
-        _ = try await client.perform { try $0.claim(role: .extension) }
-        let report = try await client.upload(reason: "the user asked, without a tunnel")
+        let report = try await client.upload(reason: "the user asked, without a tunnel", claiming: .extension)
         try await client.perform { try $0.shutdown() }
         return report
     }
 
-    private func save() async throws {
-        // Before the first import there is nothing to save to.
-        guard let manager, let server = manager.manager.protocolConfiguration?.serverAddress else { return }
-        try await manager.save(settings, server: server, name: "tuntrail sample")
+    private func loadedManager() async throws -> TuntrailManager {
+        if let manager { return manager }
+        let manager = try await TuntrailManager.load(extensionID: SampleSettings.extensionID)
+        self.manager = manager
+        // Nothing is saved before the first import.
+        if let saved = try? manager.settings() { settings = saved }
+        return manager
     }
 
     private func act(_ action: @MainActor () async throws -> Void) async {

@@ -5,5 +5,6 @@
 mod apple {
     mod files;
     mod folder;
+    mod script;
     mod swift;
 }

@@ -91,6 +91,8 @@ func hostNames() async throws {
     let v6 = hosts.prepare(try parseTunnelConfig(text: wgQuick(endpoint: "[2001:db8::1]:51820")))
     equal("[2001:db8::1]:51820", v6.peers[0].endpoint)
     equal(["127.0.0.1"], try HostNames.system("127.0.0.1"))
+    // With the name of an interface it is none that the tunnel can read.
+    _ = await throwing(CallbackError.self) { equal([], try HostNames.system("fe80::1%lo")) }
 }
 
 func descriptors() async throws {
@@ -121,7 +123,14 @@ func directories() async throws {
         var isDirectory: ObjCBool = false
         holds(FileManager.default.fileExists(atPath: directory.path, isDirectory: &isDirectory) && isDirectory.boolValue)
     }
-    equal(directories, try TuntrailDirectories(container: container))
+    // What the process may have been ended before is done again, and keeps nobody from recording.
+    let marked = Locked<[URL]>([])
+    let again = try TuntrailDirectories(container: container) { directory in
+        marked.with { $0.append(directory) }
+        throw CocoaError(.fileWriteNoPermission)
+    }
+    equal(directories, again)
+    equal([directories.records, directories.exports], marked.with { $0 })
     let file = scratch("file")
     try Data().write(to: file)
     let error = await throwing(TuntrailError.self) { _ = try TuntrailDirectories(container: file) }
@@ -159,20 +168,23 @@ func codec() async throws {
 func badMessages() async throws {
     let runtime = try TunnelRuntime(config: config("bad-messages", server: "https://logs.example.com"), exports: scratch("bad"))
     defer { try? runtime.stop() }
-    func answer(_ text: String) throws -> TuntrailReply {
-        guard let data = runtime.answer(Data(text.utf8)) else { fatalError("no answer") }
+    func answer(_ text: String) async throws -> TuntrailReply {
+        let answer = await withCheckedContinuation { continuation in
+            runtime.answer(Data(text.utf8)) { continuation.resume(returning: $0) }
+        }
+        guard let data = answer else { fatalError("no answer") }
         return try MessageCodec.decode(TuntrailReply.self, from: data, limit: MessageCodec.replyLimit)
     }
-    equal(.failed(error: .unsupportedVersion(theirs: 2, ours: 1)), try answer(#"{"version":2,"body":{"dance":{}}}"#))
+    equal(.failed(error: .unsupportedVersion(theirs: 2, ours: 1)), try await answer(#"{"version":2,"body":{"dance":{}}}"#))
     for text in ["", "{}", "[]", "\u{0}", #"{"version":"1"}"#, #"{"version":1,"body":{"dance":{}}}"#, #"{"version":1,"body":{"upload":{}}}"#] {
-        guard case .failed(.unreadable) = try answer(text) else { fatalError("\(text)") }
+        guard case .failed(.unreadable) = try await answer(text) else { fatalError("\(text)") }
     }
     let long = String(repeating: "x", count: 65_537)
-    equal(.failed(error: .tooLarge(bytes: 65_537, limit: 65_536)), try answer(long))
-    equal(.failed(error: .noSuchUpload(upload: 77)), try answer(#"{"version":1,"body":{"uploadStatus":{"upload":77}}}"#))
-    let session = TuntrailSession { _ in nil }
+    equal(.failed(error: .tooLarge(bytes: 65_537, limit: 65_536)), try await answer(long))
+    equal(.failed(error: .noSuchUpload(upload: 77)), try await answer(#"{"version":1,"body":{"uploadStatus":{"upload":77}}}"#))
+    let session = TuntrailSession { $1(nil) }
     equal(.notRunning, await throwing(TuntrailMessageError.self) { try await session.clear() })
-    let confused = TuntrailSession { _ in try MessageCodec.encode(TuntrailReply.done, limit: 100) }
+    let confused = TuntrailSession { try $1(MessageCodec.encode(TuntrailReply.done, limit: 100)) }
     equal(.wrongReply(detail: "to stats"), await throwing(TuntrailMessageError.self) { _ = try await confused.stats() })
     let reason = String(repeating: "r", count: 70_000)
     guard case .tooLarge = await throwing(TuntrailMessageError.self, { _ = try await confused.upload(reason: reason) })
@@ -240,13 +252,15 @@ func tunnels(_ server: String) async throws {
     holds(woken != 0)
     try runtime.sleep()
 
-    let session = TuntrailSession { runtime.answer($0) }
+    let session = TuntrailSession { runtime.answer($0, then: $1) }
     let stats = try await session.stats()
     equal(peerKey, stats.tunnel?.peers.first?.publicKey)
     holds((stats.store?.windows.appended ?? 0) > 0)
     holds(try await session.logID()?.count == 64)
     try await session.setExitFlows(.off)
 
+    // The system may have purged the directory.
+    try FileManager.default.removeItem(at: exports)
     let file = try await session.export()
     holds(file.report.records > 0 && file.name.hasSuffix(".tar.zst"))
     let second = try await session.export()
@@ -273,7 +287,12 @@ func tunnels(_ server: String) async throws {
     equal([true], markers.with { $0 }.map { $0.hasPrefix("BUG-") })
     say("sent \(debug.sentRecords)")
 
+    // What is deleted is not kept in files either.
+    try await session.clear()
+    equal([], try FileManager.default.contentsOfDirectory(atPath: exports.path))
+    _ = try await session.export()
     try await session.setConsent(.denied)
+    equal([], try FileManager.default.contentsOfDirectory(atPath: exports.path))
     guard case .client(.NoConsent) = await throwing(TuntrailMessageError.self, { _ = try await session.upload(reason: "denied") })
     else { fatalError() }
     equal(nil, try await session.logID())
@@ -294,7 +313,7 @@ func cancellation() async throws {
     let client = runtime.client
     for upload: @Sendable () async throws -> UploadReport in [
         { try await client.upload(reason: "to be cancelled") },
-        { try await TuntrailSession { runtime.answer($0) }.upload(reason: "to be cancelled", every: 0.01, progress: nil) },
+        { try await TuntrailSession { runtime.answer($0, then: $1) }.upload(reason: "to be cancelled", every: 0.01, progress: nil) },
     ] {
         let task = Task { try await upload() }
         silent.accept()
@@ -319,9 +338,9 @@ func lockedStorage() async throws {
     try runtime.wake()
     holds(!runtime.isRecordingAsAgreed)
     try FileManager.default.removeItem(at: directory)
-    try runtime.pathChanged(PathSnapshot(isSatisfied: true), lowPower: false)
+    // Any message will do.
+    holds(try await TuntrailSession { runtime.answer($0, then: $1) }.stats().store != nil)
     holds(runtime.isRecordingAsAgreed)
-    holds(try runtime.client.stats().store != nil)
     try runtime.stop()
 
     // A refusal that the app sends meanwhile is not overruled by the older grant.
@@ -329,7 +348,7 @@ func lockedStorage() async throws {
     try Data("in the way".utf8).write(to: directory)
     let refused = try TunnelRuntime(config: config("locked", server: "https://logs.example.com"), exports: scratch("locked-exports"))
     // Whether or not there is something to delete, it is the last word.
-    _ = try? await TuntrailSession { refused.answer($0) }.setConsent(.denied)
+    _ = try? await TuntrailSession { refused.answer($0, then: $1) }.setConsent(.denied)
     try? FileManager.default.removeItem(at: directory)
     try refused.wake()
     holds(refused.isRecordingAsAgreed)
@@ -346,7 +365,9 @@ struct Caller {
             ("descriptors", descriptors), ("settings in preferences", settingsInPreferences),
             ("directories", directories), ("codec", codec), ("bad messages", badMessages), ("clients", clients),
             ("streams", streams), ("tunnels", { try await tunnels(server) }), ("cancellation", cancellation),
-            ("locked storage", lockedStorage),
+            ("locked storage", lockedStorage), ("last word", lastWord), ("orders", orders),
+            ("consent", consentChange), ("consent without a tunnel", consentWithoutATunnel),
+            ("no answer", noAnswer), ("claims", { try await claims(server) }),
         ]
         for (name, scenario) in scenarios {
             try await scenario()

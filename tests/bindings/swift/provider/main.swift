@@ -2,6 +2,7 @@
 // scenario that holds.
 import Foundation
 import NetworkExtension
+import Security
 import Tuntrail
 import TuntrailTunnel
 
@@ -9,19 +10,39 @@ import TuntrailTunnel
 final class Provider: TuntrailPacketTunnelProvider, @unchecked Sendable {
     let peers: Network
     var group = "scratch/group"
+    var server = "https://logs.example.com"
     var hasDevice = true
+    /// What happens when the client is about to be made, and when the tunnel is about to start.
+    var beforeClient: () -> Void = {}
+    var beforeTunnel: () throws -> Void = {}
+    /// What the system was told after the start.
+    let ends = Locked<[String]>([])
 
     init(_ peers: Network) {
         self.peers = peers
     }
 
     override func settings() throws -> TuntrailSettings {
-        TuntrailSettings(appGroup: group, baseURL: "https://logs.example.com", consent: .granted)
+        TuntrailSettings(appGroup: group, baseURL: server, consent: .granted)
     }
 
     override func tunnelConfig(options: TuntrailStartOptions) async throws -> TunnelConfig {
         equal(true, options.values.isEmpty)
         return try peers.config()
+    }
+
+    override func clientConfig(settings: TuntrailSettings, directories: TuntrailDirectories) throws -> ClientConfig {
+        beforeClient()
+        return try super.clientConfig(settings: settings, directories: directories)
+    }
+
+    override func network(of config: TunnelConfig) throws -> (map: NetworkMap, routes: Routes) {
+        try beforeTunnel()
+        return try super.network(of: config)
+    }
+
+    override func cancelTunnelWithError(_ error: Error?) {
+        ends.with { $0.append(error?.localizedDescription ?? "") }
     }
 
     override func device() throws -> TunDevice {
@@ -45,11 +66,7 @@ final class Provider: TuntrailPacketTunnelProvider, @unchecked Sendable {
     }
 
     var session: TuntrailSession {
-        TuntrailSession { question in
-            await withCheckedContinuation { continuation in
-                self.handleAppMessage(question) { continuation.resume(returning: $0) }
-            }
-        }
+        TuntrailSession { question, answered in self.handleAppMessage(question) { answered($0) } }
     }
 }
 
@@ -99,6 +116,87 @@ func stopWhileStarting() async throws {
     holds(provider.client == nil)
 }
 
+/// A refusal that comes while the provider starts, which has read the settings before, is not lost.
+func refusalWhileStarting() async throws {
+    let provider = Provider(try Network())
+    let (answers, answered) = AsyncStream<Data?>.makeStream()
+    let refusal = try MessageCodec.encode(TuntrailMessage.setConsent(consent: .denied), limit: MessageCodec.questionLimit)
+    provider.beforeClient = { provider.handleAppMessage(refusal) { answered.yield($0) } }
+    equal(nil, await provider.start())
+    for await answer in answers.prefix(1) {
+        guard let answer else { fatalError("no answer") }
+        equal(.done, try MessageCodec.decode(TuntrailReply.self, from: answer, limit: MessageCodec.replyLimit))
+    }
+    equal(nil, try await provider.session.logID())
+    await provider.stop()
+    // Of a start that fails, too, every message is answered.
+    let failing = Provider(try Network())
+    failing.beforeClient = { failing.handleAppMessage(refusal) { answered.yield($0) } }
+    failing.server = "nowhere"
+    holds(await failing.start() != nil)
+    for await answer in answers.prefix(1) { equal(MessageHandler.notRunning(), answer) }
+}
+
+/// A tunnel that ends by itself: while it starts, the start fails; later, the system is told.
+func endOfATunnel() async throws {
+    let provider = Provider(try Network())
+    provider.beforeTunnel = { try provider.events?.onEvent(event: .tunnelFailed) }
+    let error = await provider.start()
+    holds(error?.localizedDescription.contains("the tunnel has failed") == true)
+    holds(provider.client == nil)
+    equal([], provider.ends.with { $0 })
+    let other = Provider(try Network())
+    equal(nil, await other.start())
+    let events = other.events
+    try events?.onEvent(event: .peerSilent(publicKey: peerKey))
+    equal([], other.ends.with { $0 })
+    try events?.onEvent(event: .tunnelDeviceEnded)
+    equal(["the system has closed the utun device"], other.ends.with { $0 })
+    await other.stop()
+}
+
+/// A configuration that is saved again stays where the system's reference finds it.
+func keychain() async throws {
+    let reference = try TuntrailKeychain.save("first", name: "a", accessGroup: "g")
+    let other = try TuntrailKeychain.save("other", name: "b", accessGroup: "g")
+    equal(reference, try TuntrailKeychain.save("second", name: "a", accessGroup: "g"))
+    equal("second", try TuntrailKeychain.load(reference: reference))
+    Keychain.refusal = -25308
+    let error = await throwing(TuntrailError.self) { _ = try TuntrailKeychain.save("third", name: "a", accessGroup: "g") }
+    holds(error.reason.contains("-25308"))
+    Keychain.refusal = nil
+    equal("second", try TuntrailKeychain.load(reference: reference))
+    try TuntrailKeychain.remove(name: "a", accessGroup: "g")
+    try TuntrailKeychain.remove(name: "a", accessGroup: "g")
+    _ = await throwing(TuntrailError.self) { _ = try TuntrailKeychain.load(reference: reference) }
+    equal("other", try TuntrailKeychain.load(reference: other))
+}
+
+/// The user's answer, while no tunnel runs.
+func consentInTheApp() async throws {
+    let manager = try await TuntrailManager.load(extensionID: "com.example.tunnel")
+    let group = "scratch/consent"
+    let initial = TuntrailSettings(appGroup: group, baseURL: "https://logs.example.com")
+    let consentFile = "\(group)/Library/Application Support/tuntrail/CONSENT"
+    // Before anything is saved there is nothing to save to.
+    try await manager.setConsent(.granted, settings: initial)
+    _ = await throwing(TuntrailError.self) { _ = try manager.settings() }
+    try await manager.save(initial, server: "vpn.example.com", name: "test")
+    try await manager.setConsent(.granted, settings: initial)
+    equal(.granted, try manager.settings().consent)
+    holds(!FileManager.default.fileExists(atPath: consentFile))
+    // Another VPN may be chosen meanwhile.
+    manager.manager.isEnabled = false
+    NEVPNManager.failure = CocoaError(.userCancelled)
+    _ = await throwing(CocoaError.self) { try await manager.setConsent(.denied, settings: manager.settings()) }
+    holds(try String(contentsOfFile: consentFile, encoding: .utf8).contains("denied"))
+    equal(.granted, try manager.settings().consent)
+    NEVPNManager.failure = nil
+    try await manager.setConsent(.denied, settings: manager.settings())
+    equal(.denied, try manager.settings().consent)
+    holds(!manager.manager.isEnabled)
+}
+
 /// What the system is told of a tunnel for everything.
 func networkSettings() async throws {
     let provider = Provider(try Network())
@@ -120,7 +218,8 @@ struct Caller {
     static func main() async throws {
         let scenarios: [(String, () async throws -> Void)] = [
             ("network settings", networkSettings), ("failed start", failedStart), ("life of a tunnel", lifeOfATunnel),
-            ("stop while starting", stopWhileStarting),
+            ("stop while starting", stopWhileStarting), ("refusal while starting", refusalWhileStarting),
+            ("end of a tunnel", endOfATunnel), ("keychain", keychain), ("consent in the app", consentInTheApp),
         ]
         for (name, scenario) in scenarios {
             try await scenario()

@@ -2,6 +2,11 @@
 // Apple's. Bodies are empty but where the provider's own test (swift/provider) needs an answer of the system. Also what Foundation
 // has on Apple's systems only.
 import Foundation
+@_exported import Network
+
+// Deprecated classes that share their names with types of Network, which the real module hands on, too.
+open class NWPath: NSObject {}
+open class NWEndpoint: NSObject {}
 
 public enum NEProviderStopReason: Int, @unchecked Sendable {
     case none, userInitiated, providerFailed
@@ -42,15 +47,19 @@ open class NEVPNManager: NSObject {
     open var localizedDescription: String?
     open var protocolConfiguration: NEVPNProtocol?
     open var connection: NEVPNConnection { NEVPNConnection() }
-    open func loadFromPreferences(completionHandler: @escaping (Error?) -> Void) {}
-    open func saveToPreferences(completionHandler: ((Error?) -> Void)? = nil) {}
+    /// Of the test's: why saving fails.
+    nonisolated(unsafe) public static var failure: Error?
+    open func loadFromPreferences(completionHandler: @escaping (Error?) -> Void) { completionHandler(nil) }
+    open func saveToPreferences(completionHandler: ((Error?) -> Void)? = nil) { completionHandler?(Self.failure) }
     open func removeFromPreferences(completionHandler: ((Error?) -> Void)? = nil) {}
 }
 
 open class NETunnelProviderManager: NEVPNManager {
     open class func loadAllFromPreferences(
         completionHandler: @escaping ([NETunnelProviderManager]?, Error?) -> Void
-    ) {}
+    ) {
+        completionHandler([], nil)
+    }
 }
 
 open class NEProvider: NSObject {
@@ -70,7 +79,9 @@ open class NETunnelProvider: NEProvider {
 }
 
 open class NEPacketTunnelProvider: NETunnelProvider {
-    open func startTunnel(options: [String: NSObject]? = nil, completionHandler: @escaping (Error?) -> Void) {}
+    open func startTunnel(
+        options: [String: NSObject]? = nil, completionHandler: @escaping @Sendable (Error?) -> Void
+    ) {}
     open func stopTunnel(with reason: NEProviderStopReason, completionHandler: @escaping () -> Void) {}
     open func cancelTunnelWithError(_ error: Error?) {}
 }

@@ -61,7 +61,7 @@ fn copy_all(from: &Utf8Path, to: &Utf8Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), Failure> {
+pub(crate) fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<(), Failure> {
     let failed = |source| Failure::File { path: from.to_owned(), source };
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
