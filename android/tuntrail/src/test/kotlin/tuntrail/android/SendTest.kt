@@ -84,7 +84,12 @@ class SendTest {
     fun `cancelling needs no thread beside the one that waits`() = runBlocking {
         val caller = launch { send(events, blocking, { upload }, {}, {}) }
         withTimeout(LIMIT) { upload.joined.await() }
-        withTimeout(LIMIT) { caller.cancelAndJoin() }
+        try {
+            withTimeout(LIMIT) { caller.cancelAndJoin() }
+        } finally {
+            // Or this test would wait for ever if it fails.
+            upload.ended.complete(FakeUpload.REPORT)
+        }
         assertTrue(upload.cancelled)
     }
 }

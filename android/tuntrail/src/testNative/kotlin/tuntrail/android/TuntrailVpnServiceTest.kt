@@ -239,6 +239,8 @@ class TuntrailVpnServiceTest {
         val other = TestTun()
         service.onOpen = { it.client.startTunnel(tunnel(), TunDevice.Tun(other.descriptor), null, null) }
         start(TunnelState.Waiting::class)
+        // Which has set its timer by then.
+        service.idle()
         service.client!!.client.stopTunnel()
         ShadowBuilder.device = TestTun()
         shadowOf(Looper.getMainLooper()).idleFor(5, TimeUnit.SECONDS)
