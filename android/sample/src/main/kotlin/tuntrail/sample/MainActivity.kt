@@ -118,7 +118,8 @@ class MainActivity : Activity() {
     private fun askForNotifications() {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.TIRAMISU) return
         val permission = Manifest.permission.POST_NOTIFICATIONS
-        if (checkSelfPermission(permission) != PackageManager.PERMISSION_GRANTED) requestPermissions(arrayOf(permission), ASK_FOR_NOTIFICATIONS)
+        if (checkSelfPermission(permission) == PackageManager.PERMISSION_GRANTED) return
+        requestPermissions(arrayOf(permission), ASK_FOR_NOTIFICATIONS)
     }
 
     @Deprecated("The replacement is in androidx, which this sample does without")

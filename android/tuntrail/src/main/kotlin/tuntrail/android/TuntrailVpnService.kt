@@ -82,9 +82,9 @@ abstract class TuntrailVpnService : VpnService() {
     protected open fun configure(builder: Builder) {}
 
     /**
-     * What is shown while the tunnel runs or waits: [state] is [TunnelState.Running] or [TunnelState.Waiting]. With one, this is a foreground
-     * service, which the system keeps alive also while the VPN is not established; it needs the permissions that docs/android.md names.
-     * Called on the main thread, at the start and at each change.
+     * What is shown while the tunnel runs or waits: [state] is [TunnelState.Running] or [TunnelState.Waiting]. With one, this is a
+     * foreground service, which the system keeps alive also while the VPN is not established; it needs the permissions that
+     * docs/android.md names. Called on the main thread, at the start and at each change.
      */
     protected open fun notification(state: TunnelState): Notification? = null
 
@@ -160,7 +160,7 @@ abstract class TuntrailVpnService : VpnService() {
         } catch (_: IllegalStateException) {
             // Started in the background, where it is not allowed: the tunnel runs without. An established VPN keeps its process alive.
         } catch (_: SecurityException) {
-            // From Android 14 on only an app that the user has allowed to be a VPN may. Without that there is no tunnel, and the keeper says so.
+            // From Android 14 on only an app that the user has allowed to be a VPN may. Others get no tunnel, and the keeper says so.
         }
     }
 
@@ -259,8 +259,8 @@ abstract class TuntrailVpnService : VpnService() {
          * Starts [service]. From the background Android allows this only with a notification.
          *
          * @param foreground the service has a [notification].
-         * @throws NotPreparedException unless `VpnService.prepare` returns null. Android would end an app that promises a foreground service
-         *   of this kind and may not have one.
+         * @throws NotPreparedException unless `VpnService.prepare` returns null. Android would end an app that promises a foreground
+         *   service of this kind and may not have one.
          */
         fun connect(context: Context, service: Class<out TuntrailVpnService>, foreground: Boolean) {
             if (prepare(context) != null) throw NotPreparedException()

@@ -40,8 +40,9 @@ internal interface TunnelHost {
  * Keeps one tunnel running while it is wanted: starts it, waits for a network, tells the client what changes.
  *
  * It has no thread and knows no Android: `TuntrailVpnService` calls it on its worker, always on that one but for [unwanted].
- * A tunnel that can't start for want of a network is started when there is one. One that can't start otherwise, or that ends by itself, is
- * tried again when the network changes, and after pauses that double from 5 seconds to 15 minutes. One that ends gets its first try at once.
+ * A tunnel that can't start for want of a network is started when there is one. One that can't start otherwise, or that ends by itself,
+ * is tried again when the network changes, and after pauses that double from 5 seconds to 15 minutes. One that ends gets its first try
+ * at once.
  */
 internal class TunnelKeeper(private val host: TunnelHost) {
     @Volatile
