@@ -11,14 +11,17 @@ use tuntrail_bindgen::Language;
 use tuntrail_bindings_tests::{Failure, Jvm, class_path_of, fresh_folder, library, read, sources, write};
 use tuntrail_logserver::{Server, ServerConfig};
 
-/// What `android/tuntrail/src/test` has. A class that is not listed would not run, so a test compares.
+/// What `android/tuntrail/src/test` and `testNative` have. A class that is not listed would not run, so a test compares.
 const TEST_CLASSES: &[&str] = &[
     "EventHubTest",
     "FollowTest",
+    "PeerNamesTest",
+    "SendTest",
     "TuntrailTest",
     "TuntrailVpnServiceTest",
     "TunnelKeeperTest",
     "TunnelPlanTest",
+    "WatchersTest",
     "WorkerTest",
 ];
 
@@ -54,15 +57,18 @@ fn the_android_library_compiles_and_keeps_its_promises() -> Result<(), Failure> 
     toolchain.compile(&[&android.join("sample/src")], &[&bindings, &main], &sample, Warnings::Errors)?;
     let snippets = snippets(&folder)?;
     toolchain.compile(&[&snippets], &[&bindings, &main], &folder.join("guide"), Warnings::Errors)?;
-    // Tests look inside, as they do in Gradle.
+    // Tests look inside. Gradle has the first folder alone, so that one must do without the second.
     let tests = folder.join("test");
-    toolchain.compile_friend(&[&android.join("tuntrail/src/test")], &[&bindings, &main], &main, &tests)?;
+    toolchain.compile_friend(&android.join("tuntrail/src/test"), &[&main], &[&bindings], &tests)?;
+    let native_tests = folder.join("testNative");
+    let sources = android.join("tuntrail/src/testNative");
+    toolchain.compile_friend(&sources, &[&main, &tests], &[&bindings], &native_tests)?;
 
     let native = folder.join("native");
     copy_into(&library, &native)?;
     let mut server = Server::start(ServerConfig::default()).map_err(|error| failed(&error))?;
-    let printed =
-        toolchain.run_tests(&native, &[&tests, &main, &sample, &bindings], &server.base_url(), &folder)?;
+    let classes = [&native_tests, &tests, &main, &sample, &bindings].map(Utf8PathBuf::as_path);
+    let printed = toolchain.run_tests(&native, &classes, &server.base_url(), &folder)?;
     assert!(printed.contains("\nOK ("), "{printed}");
     let records = |collection| server.entries(collection).map_err(|error| failed(&error));
     let windows = records("windows.android.test")?;
@@ -76,7 +82,9 @@ fn the_android_library_compiles_and_keeps_its_promises() -> Result<(), Failure> 
 
 #[test]
 fn all_test_classes_run() -> Result<(), Failure> {
-    let mut found: Vec<String> = kotlin_files(&android().join("tuntrail/src/test"))?
+    let mut files = kotlin_files(&android().join("tuntrail/src/test"))?;
+    files.extend(kotlin_files(&android().join("tuntrail/src/testNative"))?);
+    let mut found: Vec<String> = files
         .iter()
         .filter_map(|path| path.file_stem().filter(|name| name.ends_with("Test")).map(str::to_owned))
         .collect();
@@ -84,6 +92,17 @@ fn all_test_classes_run() -> Result<(), Failure> {
     let mut listed = TEST_CLASSES.to_vec();
     listed.sort_by_key(|name| name.to_lowercase());
     assert_eq!(found, listed);
+    Ok(())
+}
+
+/// Robolectric's Android has what Google's SDK hides from apps, and from what Gradle compiles.
+#[test]
+fn what_gradle_compiles_uses_nothing_that_the_sdk_hides() -> Result<(), Failure> {
+    for folder in ["tuntrail/src/main", "tuntrail/src/plain", "tuntrail/src/test", "sample/src"] {
+        for file in kotlin_files(&android().join(folder))? {
+            assert!(!read(&file)?.contains("import com.android."), "{file}");
+        }
+    }
     Ok(())
 }
 
@@ -160,15 +179,17 @@ impl Toolchain {
         self.kotlin(folders, classes, out, &[strict])
     }
 
-    /// With access to what is internal to the module in `friend`.
+    /// With access to what is internal to the modules in `friends`.
     fn compile_friend(
         &self,
-        folders: &[&Utf8Path],
+        folder: &Utf8Path,
+        friends: &[&Utf8Path],
         classes: &[&Utf8Path],
-        friend: &Utf8Path,
         out: &Utf8Path,
     ) -> Result<(), Failure> {
-        self.kotlin(folders, classes, out, &["-Werror", &format!("-Xfriend-paths={friend}")])
+        let paths: Vec<&str> = friends.iter().map(|path| path.as_str()).collect();
+        let friendly = format!("-Xfriend-paths={}", paths.join(","));
+        self.kotlin(&[folder], &[friends, classes].concat(), out, &["-Werror", &friendly])
     }
 
     fn kotlin(

@@ -1,8 +1,11 @@
 package tuntrail.sample
 
+import android.Manifest
 import android.app.Activity
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.net.VpnService
+import android.os.Build
 import android.os.Bundle
 import android.text.InputType
 import android.view.View
@@ -18,6 +21,7 @@ import kotlinx.coroutines.Job
 import kotlinx.coroutines.MainScope
 import kotlinx.coroutines.cancel
 import kotlinx.coroutines.launch
+import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
 import tuntrail.Consent
 import tuntrail.DebugRequest
@@ -41,6 +45,8 @@ class MainActivity : Activity() {
     private var upload: Job? = null
 
     private val tunnel by lazy { EditText(this) }
+    private val consent by lazy { switch("Record connections, to be sent when I ask for it") }
+    private val exitFlows by lazy { switch("Record each connection to the Internet, not only sums") }
     private val note by lazy { EditText(this) }
     private val status by lazy { TextView(this) }
     private val progress by lazy { ProgressBar(this, null, android.R.attr.progressBarStyleHorizontal) }
@@ -58,8 +64,8 @@ class MainActivity : Activity() {
             addView(button("Connect", ::connect))
             addView(button("Disconnect", ::disconnect))
             addView(status)
-            addView(switch("Record connections, to be sent when I ask for it", settings.consent == Consent.GRANTED, ::setConsent))
-            addView(switch("Record each connection to the Internet, not only sums", settings.exitFlows == ExitFlows.FULL, ::setExitFlows))
+            addView(consent)
+            addView(exitFlows)
             addView(note)
             addView(button("Upload debug logs", ::uploadDebugLogs))
             addView(button("Cancel the upload") { upload?.cancel() })
@@ -69,7 +75,19 @@ class MainActivity : Activity() {
         }
         setContentView(ScrollView(this).apply { addView(column) })
         scope.launch { sample.tunnelState.collect(::show) }
-        scope.launch { tunnel.setText(withContext(Dispatchers.IO) { settings.tunnel }) }
+        scope.launch { showSettings() }
+    }
+
+    private suspend fun showSettings() {
+        val (text, granted, full) = withContext(Dispatchers.IO) {
+            Triple(settings.tunnel, settings.consent == Consent.GRANTED, settings.exitFlows == ExitFlows.FULL)
+        }
+        tunnel.setText(text)
+        consent.isChecked = granted
+        exitFlows.isChecked = full
+        // From here on it is the user who touches them.
+        consent.setOnCheckedChangeListener { _, checked -> setConsent(checked) }
+        exitFlows.setOnCheckedChangeListener { _, checked -> setExitFlows(checked) }
     }
 
     override fun onDestroy() {
@@ -89,10 +107,19 @@ class MainActivity : Activity() {
                 status.text = error.reason
                 return@launch
             }
+            askForNotifications()
             // Null if the user has allowed it already.
             val question = VpnService.prepare(this@MainActivity)
             if (question == null) start() else @Suppress("DEPRECATION") startActivityForResult(question, ASK_FOR_VPN)
         }
+    }
+
+    /** Without the notification the VPN runs all the same: nobody waits for the answer. */
+    private fun askForNotifications() {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.TIRAMISU) return
+        val permission = Manifest.permission.POST_NOTIFICATIONS
+        if (checkSelfPermission(permission) == PackageManager.PERMISSION_GRANTED) return
+        requestPermissions(arrayOf(permission), ASK_FOR_NOTIFICATIONS)
     }
 
     @Deprecated("The replacement is in androidx, which this sample does without")
@@ -115,15 +142,22 @@ class MainActivity : Activity() {
 
     private fun setConsent(granted: Boolean) {
         val consent = if (granted) Consent.GRANTED else Consent.DENIED
-        settings.consent = consent
-        // Also if the screen is closed meanwhile: denying deletes.
-        sample.scope.launch { attempt { tuntrail().setConsent(consent) } }
+        choose({ settings.consent = consent }) { it.setConsent(consent) }
     }
 
     private fun setExitFlows(full: Boolean) {
         val exitFlows = if (full) ExitFlows.FULL else ExitFlows.AGGREGATED
-        settings.exitFlows = exitFlows
-        sample.scope.launch { attempt { tuntrail().client.setExitFlows(exitFlows) } }
+        choose({ settings.exitFlows = exitFlows }) { it.setExitFlows(exitFlows) }
+    }
+
+    /** Keeps a choice and then applies it, one after the other, and also if the screen is closed meanwhile: denying deletes. */
+    private fun choose(keep: () -> Unit, apply: suspend (Tuntrail) -> Unit) {
+        sample.scope.launch {
+            sample.choices.withLock {
+                withContext(Dispatchers.IO) { keep() }
+                attempt { apply(tuntrail()) }
+            }
+        }
     }
 
     private fun uploadDebugLogs() {
@@ -176,13 +210,10 @@ class MainActivity : Activity() {
     }
 
     @Suppress("UseSwitchCompatOrMaterialCode") // Those are in androidx and Material.
-    private fun switch(label: String, on: Boolean, action: (Boolean) -> Unit) = Switch(this).apply {
-        text = label
-        isChecked = on
-        setOnCheckedChangeListener { _, checked -> action(checked) }
-    }
+    private fun switch(label: String) = Switch(this).apply { text = label }
 
     private companion object {
         const val ASK_FOR_VPN = 1
+        const val ASK_FOR_NOTIFICATIONS = 2
     }
 }

@@ -6,12 +6,14 @@ import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.SupervisorJob
 import kotlinx.coroutines.flow.MutableStateFlow
+import kotlinx.coroutines.sync.Mutex
 import tuntrail.ClientConfig
 import tuntrail.Consent
 import tuntrail.ExitFlows
 import tuntrail.FlowSettings
 import tuntrail.android.TunnelState
 import tuntrail.android.Tuntrail
+import tuntrail.android.openTuntrail
 import tuntrail.android.tuntrailDirectory
 
 /** Owns what lives as long as the process: the client, which the VPN service and the screen share, and what the user chose. */
@@ -21,12 +23,15 @@ class SampleApplication : Application() {
     /** For what a screen begins and does not have to stay for. */
     val scope = CoroutineScope(SupervisorJob() + Dispatchers.Main)
 
+    /** Held while a choice is kept and applied, so that the last one stays. */
+    val choices = Mutex()
+
     /** What the VPN service is doing. */
     val tunnelState = MutableStateFlow<TunnelState>(TunnelState.Stopped)
 
     /** The first use waits for the disk: not on the main thread. */
     val tuntrail: Tuntrail by lazy {
-        Tuntrail.open(
+        openTuntrail(
             ClientConfig(
                 directory = tuntrailDirectory.path,
                 baseUrl = LOG_SERVER,
@@ -42,32 +47,30 @@ class SampleApplication : Application() {
     }
 }
 
-/** What the user chose. Kept where no backup takes it: a choice is made per device, and the tunnel's key belongs to one. */
+/**
+ * What the user chose: one small file each, where no backup and no move to another device takes it. A choice is made per device, and
+ * the tunnel's key belongs to one. Waits for the disk.
+ */
 class Settings(application: SampleApplication) {
-    private val preferences = application.getSharedPreferences("settings", Application.MODE_PRIVATE)
-    private val tunnelFile = File(application.noBackupFilesDir, "tunnel.conf")
+    private val folder = application.noBackupFilesDir
+    private val tunnelFile = File(folder, "tunnel.conf")
+    private val consentFile = File(folder, "consent")
+    private val exitFlowsFile = File(folder, "exit-flows")
 
     /** Until the user has answered, nothing is recorded. */
     var consent: Consent
-        get() = when {
-            !preferences.contains(CONSENT) -> Consent.UNKNOWN
-            preferences.getBoolean(CONSENT, false) -> Consent.GRANTED
-            else -> Consent.DENIED
-        }
-        set(value) = preferences.edit().putBoolean(CONSENT, value == Consent.GRANTED).apply()
+        get() = Consent.entries.find { it.name == consentFile.text() } ?: Consent.UNKNOWN
+        set(value) = consentFile.writeText(value.name)
 
     /** Each single connection to the Internet, or only sums. */
     var exitFlows: ExitFlows
-        get() = if (preferences.getBoolean(EXIT_FLOWS, false)) ExitFlows.FULL else ExitFlows.AGGREGATED
-        set(value) = preferences.edit().putBoolean(EXIT_FLOWS, value == ExitFlows.FULL).apply()
+        get() = ExitFlows.entries.find { it.name == exitFlowsFile.text() } ?: ExitFlows.AGGREGATED
+        set(value) = exitFlowsFile.writeText(value.name)
 
     /** A wg-quick file. An app that gets its tunnel from a server should encrypt it with a key of the Android Keystore. */
     var tunnel: String
-        get() = if (tunnelFile.exists()) tunnelFile.readText() else ""
+        get() = tunnelFile.text()
         set(value) = tunnelFile.writeText(value)
 
-    private companion object {
-        const val CONSENT = "consent"
-        const val EXIT_FLOWS = "exit_flows"
-    }
+    private fun File.text() = if (exists()) readText() else ""
 }

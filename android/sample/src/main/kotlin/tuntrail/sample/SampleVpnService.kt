@@ -33,12 +33,14 @@ class SampleVpnService : TuntrailVpnService() {
         builder.setSession("tuntrail sample").setConfigureIntent(openScreen())
     }
 
-    override fun notification(): Notification {
+    override fun notification(state: TunnelState): Notification {
         val channel = NotificationChannel(CHANNEL, "VPN", NotificationManager.IMPORTANCE_LOW)
         getSystemService(NotificationManager::class.java).createNotificationChannel(channel)
         return Notification.Builder(this, CHANNEL)
             .setSmallIcon(android.R.drawable.stat_sys_upload_done)
-            .setContentTitle("The VPN is on")
+            .setContentTitle(if (state is TunnelState.Running) "The VPN is on" else "The VPN is waiting")
+            .setContentText((state as? TunnelState.Waiting)?.reason)
+            .setOnlyAlertOnce(true)
             .setContentIntent(openScreen())
             .setOngoing(true)
             .build()

@@ -11,14 +11,24 @@ import android.os.ParcelFileDescriptor
 import android.provider.OpenableColumns
 import java.io.File
 import java.io.FileNotFoundException
+import kotlinx.coroutines.CoroutineDispatcher
+import kotlinx.coroutines.Dispatchers
+import tuntrail.ClientConfig
+
+/**
+ * Starts a client as [Tuntrail.open] does, which deletes the files of [newExportFile] with the records: at a denial, and by
+ * [Tuntrail.clear]. Waits for the disk: not for the main thread.
+ */
+fun Context.openTuntrail(config: ClientConfig, blocking: CoroutineDispatcher = Dispatchers.IO): Tuntrail =
+    Tuntrail.open(config, blocking, exportFolder(this))
 
 /**
  * Where [Tuntrail.export] may write for [shareExport]: each call is a new file, and earlier ones are deleted, so that the user's records
- * don't pile up. The system deletes the folder when it needs room.
+ * don't pile up. The system deletes the folder when it needs room; [openTuntrail] says who else.
  */
 fun Context.newExportFile(): File {
+    deleteExports()
     val folder = exportFolder(this)
-    folder.deleteRecursively()
     folder.mkdirs()
     return File(folder, "tuntrail-${System.currentTimeMillis() / 1000}.tar.zst")
 }
@@ -34,6 +44,11 @@ fun Context.shareExport(file: File, subject: String): Intent {
     // The chooser passes the permission on from here, not from the extra.
     send.clipData = android.content.ClipData.newRawUri(subject, uri)
     return Intent.createChooser(send, null)
+}
+
+/** Deletes the files of [newExportFile]: for an app that denies or clears otherwise than by a [Tuntrail] of [openTuntrail]. */
+fun Context.deleteExports() {
+    exportFolder(this).deleteRecursively()
 }
 
 private fun exportFolder(context: Context) = File(context.cacheDir, "tuntrail-exports")

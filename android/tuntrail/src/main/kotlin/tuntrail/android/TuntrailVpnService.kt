@@ -1,12 +1,19 @@
 package tuntrail.android
 
+import android.app.ActivityManager
 import android.app.Notification
+import android.app.NotificationManager
+import android.content.ComponentName
 import android.content.Context
 import android.content.Intent
 import android.content.pm.ServiceInfo
 import android.net.VpnService
 import android.os.Build
+import android.os.Handler
+import android.os.Looper
+import android.os.SystemClock
 import android.system.OsConstants
+import android.util.Log
 import java.io.File
 import tuntrail.ClientInterface
 import tuntrail.Event
@@ -26,13 +33,31 @@ val Context.tuntrailDirectory: File
  * the process was killed, the system starts it again. Meanwhile it tells the client of networks and of the power supply.
  *
  * Android calls it on the main thread, where nothing waits: what does, is done on the thread `tuntrail-vpn`, which sleeps otherwise.
- * Nothing is polled, and no wake lock is taken: in doze the device sleeps, and a packet is what wakes the tunnel.
+ * Nothing of it is polled, and no wake lock is taken: in doze the device sleeps, and a packet is what wakes the tunnel. A timer runs only
+ * until the next try of a tunnel that could not start, and wakes nothing. Below Android 14, JNA, which carries the calls into the library,
+ * has a thread of its own that looks every 30 seconds for what may be freed, also without a tunnel.
  */
 abstract class TuntrailVpnService : VpnService() {
     private lateinit var worker: Worker
     private lateinit var keeper: TunnelKeeper
     private lateinit var networks: NetworkWatcher
     private lateinit var power: PowerWatcher
+    private val main = Handler(Looper.getMainLooper())
+    private val retry = Runnable { worker.post(Worker.Key.RETRY) { keeper.retry() } }
+    private val renewal = Runnable(::renewNotification)
+
+    /** What Android counts starts by: a stop that names an older one than the last stops nothing, so that no connect is lost. */
+    @Volatile
+    private var lastStart = UNCONDITIONAL
+
+    /** The start that the keeper has obeyed last. On the worker only. */
+    private var serving = UNCONDITIONAL
+
+    @Volatile
+    private var state: TunnelState = TunnelState.Stopped
+
+    /** Whether there is a notification to be renewed. On the main thread only. */
+    private var foreground = false
     private val onEvent: (Event?) -> Unit = { event ->
         when (event) {
             is Event.TunnelDeviceEnded -> worker.post(Worker.Key.TUNNEL_ENDED) { keeper.deviceEnded() }
@@ -57,12 +82,13 @@ abstract class TuntrailVpnService : VpnService() {
     protected open fun configure(builder: Builder) {}
 
     /**
-     * What is shown while the tunnel runs. With one, this is a foreground service, which the system keeps alive also while the VPN is not
-     * established; it needs the permissions that docs/android.md names. Called on the main thread.
+     * What is shown while the tunnel runs or waits: [state] is [TunnelState.Running] or [TunnelState.Waiting]. With one, this is a
+     * foreground service, which the system keeps alive also while the VPN is not established; it needs the permissions that
+     * docs/android.md names. Called on the main thread, at the start and at each change.
      */
-    protected open fun notification(): Notification? = null
+    protected open fun notification(state: TunnelState): Notification? = null
 
-    /** What became of the tunnel. Called on the service's thread at each change. */
+    /** What became of the tunnel. Called on the service's thread at each change. What it throws is logged. */
     protected open fun onTunnelState(state: TunnelState) {}
 
     override fun onCreate() {
@@ -76,20 +102,22 @@ abstract class TuntrailVpnService : VpnService() {
     }
 
     override fun onStartCommand(intent: Intent?, flags: Int, startId: Int): Int {
+        lastStart = startId
         if (intent?.action == ACTION_DISCONNECT) {
-            worker.post(Worker.Key.TUNNEL) { end() }
+            end(startId)
             return START_NOT_STICKY
         }
         // ACTION_CONNECT, the system's own action for an always-on VPN, or none: a new start after the process was killed.
         showNotification()
-        worker.post(Worker.Key.TUNNEL) { keeper.start() }
+        worker.post(Worker.Key.TUNNEL) {
+            serving = startId
+            keeper.start()
+        }
         return START_STICKY
     }
 
-    /** Another app is the VPN now, or the user has switched it off. The device is gone already. */
-    override fun onRevoke() {
-        worker.post(Worker.Key.TUNNEL) { end() }
-    }
+    /** Another app is the VPN now, or the user has switched it off. The device is gone already. May come on any thread. */
+    override fun onRevoke() = end(lastStart)
 
     /** The process may be killed for its memory soon: what was recorded goes to the disk. */
     override fun onTrimMemory(level: Int) {
@@ -99,6 +127,8 @@ abstract class TuntrailVpnService : VpnService() {
     override fun onDestroy() {
         networks.stop()
         power.stop()
+        foreground = false
+        keeper.unwanted()
         worker.post(Worker.Key.TUNNEL) {
             keeper.stop()
             client?.events?.remove(onEvent)
@@ -109,22 +139,37 @@ abstract class TuntrailVpnService : VpnService() {
         super.onDestroy()
     }
 
-    private fun end() {
-        keeper.stop()
-        stopSelf()
+    private fun end(startId: Int) {
+        keeper.unwanted()
+        worker.post(Worker.Key.TUNNEL) {
+            keeper.stop()
+            stopSelf(startId)
+        }
     }
 
     private fun showNotification() {
-        val notification = notification() ?: return
+        val shown = state.takeIf { it.isOn } ?: TunnelState.Waiting("it has not started yet")
+        val notification = notification(shown) ?: return
         try {
             if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.UPSIDE_DOWN_CAKE) {
                 startForeground(NOTIFICATION_ID, notification, ServiceInfo.FOREGROUND_SERVICE_TYPE_SYSTEM_EXEMPTED)
             } else {
                 startForeground(NOTIFICATION_ID, notification)
             }
+            foreground = true
         } catch (_: IllegalStateException) {
             // Started in the background, where it is not allowed: the tunnel runs without. An established VPN keeps its process alive.
+        } catch (_: SecurityException) {
+            // From Android 14 on only an app that the user has allowed to be a VPN may. Others get no tunnel, and the keeper says so.
         }
+    }
+
+    /** Not by startForeground, which may be refused in the background. */
+    private fun renewNotification() {
+        val shown = state
+        if (!foreground || !shown.isOn) return
+        val notification = notification(shown) ?: return
+        getSystemService(NotificationManager::class.java).notify(NOTIFICATION_ID, notification)
     }
 
     private fun establish(plan: TunnelPlan): Int? {
@@ -169,9 +214,23 @@ abstract class TuntrailVpnService : VpnService() {
 
         override fun establish(plan: TunnelPlan): Int? = this@TuntrailVpnService.establish(plan)
 
+        override fun now(): Long = SystemClock.elapsedRealtime()
+
+        override fun retryAfter(millis: Long?) {
+            main.removeCallbacks(retry)
+            // By a clock that stands still while the device sleeps.
+            if (millis != null) main.postDelayed(retry, millis)
+        }
+
         override fun onState(state: TunnelState) {
-            onTunnelState(state)
-            if (state is TunnelState.Failed) stopSelf()
+            this@TuntrailVpnService.state = state
+            main.post(renewal)
+            try {
+                onTunnelState(state)
+            } catch (error: Exception) {
+                Log.e(LOG_TAG, "onTunnelState has thrown", error)
+            }
+            if (state is TunnelState.Failed) stopSelf(serving)
         }
     }
 
@@ -181,6 +240,11 @@ abstract class TuntrailVpnService : VpnService() {
 
         /** Stops the tunnel and the service. */
         const val ACTION_DISCONNECT = "tuntrail.android.DISCONNECT"
+
+        private const val LOG_TAG = "tuntrail"
+
+        /** In place of a start's number: stops the service in any case. */
+        private const val UNCONDITIONAL = -1
 
         /** Any number but 0: it is the service's only notification. */
         private const val NOTIFICATION_ID = 1
@@ -192,19 +256,40 @@ abstract class TuntrailVpnService : VpnService() {
         private const val STOP_WAIT_MILLIS = 2_000L
 
         /**
-         * Starts [service]. `VpnService.prepare` must have returned null. From the background Android allows this only with a
-         * notification.
+         * Starts [service]. From the background Android allows this only with a notification.
          *
          * @param foreground the service has a [notification].
+         * @throws NotPreparedException unless `VpnService.prepare` returns null. Android would end an app that promises a foreground
+         *   service of this kind and may not have one.
          */
         fun connect(context: Context, service: Class<out TuntrailVpnService>, foreground: Boolean) {
+            if (prepare(context) != null) throw NotPreparedException()
             val intent = Intent(context, service).setAction(ACTION_CONNECT)
             if (foreground) context.startForegroundService(intent) else context.startService(intent)
         }
 
-        /** Stops [service], if it runs. */
+        /** Stops [service], if it runs. Any thread, also in the background. */
         fun disconnect(context: Context, service: Class<out TuntrailVpnService>) {
-            context.startService(Intent(context, service).setAction(ACTION_DISCONNECT))
+            val intent = Intent(context, service)
+            if (!runs(context, ComponentName(context, service))) return
+            try {
+                context.startService(Intent(intent).setAction(ACTION_DISCONNECT))
+            } catch (_: IllegalStateException) {
+                // An app in the background may start nothing. Then no VPN is established, which would keep it from being in the background,
+                // and hold the service.
+                context.stopService(intent)
+            }
+        }
+
+        private fun runs(context: Context, service: ComponentName): Boolean {
+            // Deprecated because it tells of the app's own services only, which is what is asked. Also of those in another process.
+            @Suppress("DEPRECATION")
+            val services = context.getSystemService(ActivityManager::class.java).getRunningServices(Int.MAX_VALUE)
+            return services.any { it.service == service }
         }
     }
 }
+
+/** Whether a tunnel is wanted. */
+private val TunnelState.isOn: Boolean
+    get() = this is TunnelState.Running || this is TunnelState.Waiting

@@ -1,23 +1,18 @@
 package tuntrail.android
 
-import kotlinx.coroutines.CancellationException
+import java.io.File
 import kotlinx.coroutines.CoroutineDispatcher
 import kotlinx.coroutines.Dispatchers
-import kotlinx.coroutines.NonCancellable
-import kotlinx.coroutines.async
-import kotlinx.coroutines.coroutineScope
 import kotlinx.coroutines.flow.Flow
-import kotlinx.coroutines.launch
 import kotlinx.coroutines.withContext
 import tuntrail.Client
 import tuntrail.ClientConfig
 import tuntrail.Consent
 import tuntrail.DebugRequest
 import tuntrail.Event
+import tuntrail.ExitFlows
 import tuntrail.ExportReport
 import tuntrail.Stream
-import tuntrail.Upload
-import tuntrail.UploadInterface
 import tuntrail.UploadProgress
 import tuntrail.UploadReport
 
@@ -31,6 +26,7 @@ class Tuntrail private constructor(
     /** The client itself. Its `setListener` must not be called. */
     val client: Client,
     private val blocking: CoroutineDispatcher,
+    private val exports: File?,
 ) : AutoCloseable {
     internal val events = EventHub(client)
 
@@ -53,7 +49,7 @@ class Tuntrail private constructor(
         reason: String,
         streams: List<Stream> = emptyList(),
         onProgress: suspend (UploadProgress) -> Unit = {},
-    ): UploadReport = send({ client.upload(reason, streams) }, {}, onProgress)
+    ): UploadReport = send(events, blocking, { client.upload(reason, streams) }, {}, onProgress)
 
     /**
      * Sends what support needs, under a marker that the user can read out, and returns when that has ended: see
@@ -67,28 +63,7 @@ class Tuntrail private constructor(
     ): UploadReport {
         lateinit var marker: String
         val begin = { client.requestDebugUpload(request).also { marker = it.marker }.upload }
-        return send(begin, { onMarker(marker) }, onProgress)
-    }
-
-    private suspend fun send(
-        begin: () -> Upload,
-        onBegun: suspend () -> Unit,
-        onProgress: suspend (UploadProgress) -> Unit,
-    ): UploadReport {
-        // Before the upload begins, so that no progress is missed.
-        val mailbox = Mailbox()
-        val receiver = mailbox::put
-        events.add(receiver)
-        try {
-            // Not to be cancelled in the middle, or it would go on with nobody to cancel it.
-            val upload = withContext(NonCancellable + blocking) { begin() }
-            return upload.use {
-                onBegun()
-                follow(it, mailbox, blocking, onProgress)
-            }
-        } finally {
-            events.remove(receiver)
-        }
+        return send(events, blocking, begin, { onMarker(marker) }, onProgress)
     }
 
     /**
@@ -97,8 +72,27 @@ class Tuntrail private constructor(
      */
     suspend fun export(path: String): ExportReport = withContext(blocking) { client.export(path) }
 
-    /** Applies the user's answer; see [Client.setConsent]. */
-    suspend fun setConsent(consent: Consent) = withContext(blocking) { client.setConsent(consent) }
+    /** Applies the user's answer; see [Client.setConsent]. A denial deletes exported files, too. */
+    suspend fun setConsent(consent: Consent) = withContext(blocking) {
+        try {
+            client.setConsent(consent)
+        } finally {
+            // Afterwards, so that an export that was still being written is among them.
+            if (consent == Consent.DENIED) exports?.deleteRecursively()
+        }
+    }
+
+    /** Deletes every record and exported file, and goes on recording; see [Client.clear]. */
+    suspend fun clear() = withContext(blocking) {
+        try {
+            client.clear()
+        } finally {
+            exports?.deleteRecursively()
+        }
+    }
+
+    /** Sets what is recorded of traffic to the Internet; see [Client.setExitFlows]. */
+    suspend fun setExitFlows(exitFlows: ExitFlows) = withContext(blocking) { client.setExitFlows(exitFlows) }
 
     /** Gives everything recorded so far to the disk: for moments after which the process may be killed. */
     suspend fun flush() = withContext(blocking) { client.flush() }
@@ -116,34 +110,16 @@ class Tuntrail private constructor(
     }
 
     companion object {
-        /** Starts a client. Waits for the disk: not for the main thread. */
-        fun open(config: ClientConfig, blocking: CoroutineDispatcher = Dispatchers.IO): Tuntrail =
-            Tuntrail(Client(config), blocking)
-    }
-}
-
-/** Waits for the end of [upload], and tells its progress meanwhile; cancels it if the coroutine is cancelled. */
-internal suspend fun follow(
-    upload: UploadInterface,
-    mailbox: Mailbox,
-    blocking: CoroutineDispatcher,
-    onProgress: suspend (UploadProgress) -> Unit,
-): UploadReport = coroutineScope {
-    val id = upload.id()
-    val progress = launch {
-        while (true) {
-            val event = mailbox.take() ?: break
-            if (event is Event.UploadProgress && event.upload == id) onProgress(event.progress)
+        /**
+         * Starts a client. Waits for the disk: not for the main thread.
+         *
+         * @param blocking where calls wait for the disk and the network.
+         * @param exports the folder of exported files, which is deleted with the records. `Context.openTuntrail` knows it.
+         */
+        fun open(config: ClientConfig, blocking: CoroutineDispatcher = Dispatchers.IO, exports: File? = null): Tuntrail {
+            // Also of an earlier run that was killed in the middle of the denial.
+            if (config.consent == Consent.DENIED) exports?.deleteRecursively()
+            return Tuntrail(Client(config), blocking, exports)
         }
-    }
-    val report = async(blocking) { upload.join() }
-    try {
-        report.await()
-    } catch (cancelled: CancellationException) {
-        // Ends the wait, too, which this scope waits for.
-        withContext(NonCancellable + blocking) { upload.cancel() }
-        throw cancelled
-    } finally {
-        progress.cancel()
     }
 }

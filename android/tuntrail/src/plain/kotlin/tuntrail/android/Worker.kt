@@ -12,7 +12,7 @@ internal class Worker(name: String) {
     private var closed = false
     private val thread = Thread(::run, name).apply { start() }
 
-    enum class Key { TUNNEL, NETWORK, POWER, TUNNEL_ENDED, FLUSH }
+    enum class Key { TUNNEL, NETWORK, POWER, TUNNEL_ENDED, RETRY, FLUSH }
 
     /** Runs [job] when its turn comes. Nothing is taken after [close]. Returns at once. */
     fun post(key: Key, job: () -> Unit) = synchronized(lock) {

@@ -1,6 +1,5 @@
 package tuntrail.android
 
-import java.util.concurrent.CompletableFuture
 import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
@@ -14,10 +13,7 @@ import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import tuntrail.Event
-import tuntrail.UploadInterface
-import tuntrail.UploadOutcome
 import tuntrail.UploadProgress
-import tuntrail.UploadReport
 
 class FollowTest {
     private val mailbox = Mailbox()
@@ -37,8 +33,8 @@ class FollowTest {
         mailbox.put(progress(8u, 2u))
         mailbox.put(progress(7u, 3u))
         withTimeout(LIMIT) { second.await() }
-        upload.ended.complete(REPORT)
-        assertEquals(REPORT, withTimeout(LIMIT) { report.await() })
+        upload.ended.complete(FakeUpload.REPORT)
+        assertEquals(FakeUpload.REPORT, withTimeout(LIMIT) { report.await() })
         assertEquals(listOf<ULong>(1u, 3u), told)
         assertFalse(upload.cancelled)
     }
@@ -64,35 +60,4 @@ class FollowTest {
 
     private fun progress(upload: ULong, records: ULong): Event =
         Event.UploadProgress(upload, UploadProgress("netlog", sentRecords = records, totalRecords = 9u, sentBytes = 1u))
-
-    private class FakeUpload : UploadInterface {
-        val ended = CompletableFuture<UploadReport>()
-
-        @Volatile
-        var cancelled = false
-
-        override fun id(): ULong = 7u
-
-        override fun join(): UploadReport = ended.get()
-
-        override fun report(): UploadReport? = ended.getNow(null)
-
-        override fun cancel() {
-            cancelled = true
-            ended.complete(REPORT.copy(outcome = UploadOutcome.Cancelled))
-        }
-    }
-
-    private companion object {
-        val REPORT = UploadReport(
-            complete = true,
-            outcome = UploadOutcome.Complete,
-            summary = "",
-            sentRecords = 3u,
-            remainingRecords = 0u,
-            droppedRecords = 0u,
-            sentBytes = 1u,
-            rawBytes = 1u,
-        )
-    }
 }

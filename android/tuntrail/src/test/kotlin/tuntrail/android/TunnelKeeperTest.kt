@@ -1,13 +1,16 @@
 package tuntrail.android
 
 import java.lang.reflect.Proxy
+import java.net.UnknownHostException
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import tuntrail.ClientInterface
 import tuntrail.ClientStats
 import tuntrail.EventStats
 import tuntrail.HostResolver
+import tuntrail.InternalException
 import tuntrail.NetworkState
 import tuntrail.Peer
 import tuntrail.PowerState
@@ -54,20 +57,77 @@ class TunnelKeeperTest {
         assertEquals(emptyList<String>(), host.take())
         host.config = host.config.copy(mtu = 1280u)
         keeper.start()
-        assertEquals(listOf("stopTunnel", "flush", "establish", "startTunnel 7"), host.take())
+        // The new device first: without any the traffic would go around the VPN.
+        assertEquals(listOf("establish", "stopTunnel", "startTunnel 7", "flush"), host.take())
     }
 
     @Test
-    fun `a name that is not found is asked for again when the network changes`() {
-        host.onStart = { throw TuntrailException.Tunnel("can't resolve vpn.example.com") }
+    fun `names are found before there is a device, and the tunnel is told what was found`() {
+        host.config = named("vpn.example.com:51820")
         keeper.networkChanged(WIFI)
         keeper.start()
-        assertEquals(TunnelState.Waiting("can't resolve vpn.example.com"), host.state)
-        host.onStart = {}
+        assertEquals(listOf("network 1", "resolve vpn.example.com", "establish", "startTunnel 7", "state Running"), host.take())
+        assertEquals(listOf("192.0.2.1"), host.atStart["vpn.example.com"])
+        // Later the network is another.
+        host.addresses = listOf("192.0.2.2")
+        assertEquals(listOf("192.0.2.2"), host.tunnelsResolver!!.resolve("vpn.example.com"))
+    }
+
+    @Test
+    fun `a name that is not found leaves the device without a VPN, and is asked for again when the network changes`() {
+        host.config = named("vpn.example.com:51820")
+        host.addresses = null
+        keeper.networkChanged(WIFI)
+        keeper.start()
+        assertEquals(TunnelState.Waiting("can't find the address of vpn.example.com"), host.state)
+        assertEquals(listOf("network 1", "resolve vpn.example.com", "state Waiting"), host.take())
+        host.addresses = listOf("192.0.2.1")
         keeper.networkChanged(NetworkState(connected = false))
         assertTrue(host.state is TunnelState.Waiting)
         keeper.networkChanged(WIFI)
         assertTrue(host.state is TunnelState.Running)
+    }
+
+    @Test
+    fun `a start that is no longer wanted when its names are found makes no device`() {
+        host.config = named("vpn.example.com:51820")
+        host.onResolve = keeper::unwanted
+        keeper.networkChanged(WIFI)
+        keeper.start()
+        keeper.stop()
+        assertEquals(listOf("network 1", "resolve vpn.example.com"), host.take())
+    }
+
+    @Test
+    fun `a start that fails is tried again after pauses that double up to a limit`() {
+        host.onStart = { throw TuntrailException.Tunnel("no socket") }
+        keeper.networkChanged(WIFI)
+        keeper.start()
+        val pauses = List(10) { host.elapse().also { keeper.retry() } / 1000 }
+        assertEquals(listOf<Long>(5, 10, 20, 40, 80, 160, 320, 640, 900, 900), pauses)
+        host.onStart = {}
+        host.elapse()
+        keeper.retry()
+        assertTrue(host.state is TunnelState.Running)
+        assertNull(host.pause)
+    }
+
+    @Test
+    fun `another network, no network or a stop ends the pause, and the next is short again`() {
+        host.onStart = { throw TuntrailException.Tunnel("no socket") }
+        keeper.networkChanged(WIFI)
+        keeper.start()
+        repeat(3) { host.elapse().also { keeper.retry() } }
+        keeper.networkChanged(NetworkState(connected = false))
+        assertNull(host.pause)
+        keeper.networkChanged(WIFI)
+        assertEquals(5_000L, host.pause)
+        keeper.stop()
+        assertNull(host.pause)
+        // A timer that had gone off already.
+        host.take()
+        keeper.retry()
+        assertEquals(emptyList<String>(), host.take())
     }
 
     @Test
@@ -116,23 +176,56 @@ class TunnelKeeperTest {
     }
 
     @Test
-    fun `only the end of the device that is in use counts, and the next network gets another`() {
+    fun `a client that panics does not keep it from stopping`() {
+        running()
+        host.onStop = { throw InternalException("panicked") }
+        keeper.stop()
+        assertEquals(TunnelState.Stopped, host.state)
+    }
+
+    @Test
+    fun `only the end of the device that is in use counts, and it gets another at once`() {
         running()
         keeper.deviceEnded()
         assertEquals(emptyList<String>(), host.take())
         host.deviceEnded = true
         keeper.deviceEnded()
-        assertEquals(listOf("stopTunnel", "flush", "state Waiting"), host.take())
-        keeper.networkChanged(WIFI.copy(id = 2u))
-        assertEquals(listOf("network 2", "establish", "startTunnel 7", "state Running"), host.take())
+        assertEquals(listOf("establish", "stopTunnel", "startTunnel 7", "flush"), host.take())
     }
 
     @Test
-    fun `a tunnel that failed by itself is cleared away`() {
+    fun `a device that the system gives to another app is not asked for again`() {
+        running()
+        host.deviceEnded = true
+        host.descriptor = null
+        keeper.deviceEnded()
+        assertEquals(listOf("stopTunnel", "flush", "state Failed"), host.take())
+        assertTrue((host.state as TunnelState.Failed).error is NotPreparedException)
+        assertNull(host.pause)
+    }
+
+    @Test
+    fun `a tunnel that keeps failing is started again at once only the first time`() {
         running()
         keeper.tunnelFailed()
+        assertEquals(listOf("establish", "stopTunnel", "startTunnel 7", "flush"), host.take())
         keeper.tunnelFailed()
         assertEquals(listOf("stopTunnel", "flush", "state Waiting"), host.take())
+        keeper.tunnelFailed()
+        assertEquals(emptyList<String>(), host.take())
+        assertEquals(10_000L, host.elapse())
+        keeper.retry()
+        assertEquals(listOf("establish", "startTunnel 7", "state Running"), host.take())
+    }
+
+    @Test
+    fun `a tunnel that ran for a while before it failed is started again at once`() {
+        running()
+        repeat(3) {
+            host.time += 60_000
+            keeper.tunnelFailed()
+            assertEquals(listOf("establish", "stopTunnel", "startTunnel 7", "flush"), host.take())
+        }
     }
 
     private fun running() {
@@ -141,6 +234,8 @@ class TunnelKeeperTest {
         assertTrue(host.state is TunnelState.Running)
         host.take()
     }
+
+    private fun named(endpoint: String) = host.config.copy(peers = host.config.peers.map { it.copy(endpoint = endpoint) })
 
     private companion object {
         val WIFI = NetworkState(connected = true, id = 1u)
@@ -156,6 +251,14 @@ private class FakeHost : TunnelHost {
     var onClient = {}
     var onStart = {}
     var onStop = {}
+    var onResolve = {}
+    var addresses: List<String>? = listOf("192.0.2.1")
+    var tunnelsResolver: HostResolver? = null
+
+    /** What the tunnel was answered while it started. */
+    val atStart = mutableMapOf<String, List<String>>()
+    var time = 1_000L
+    var pause: Long? = null
     var config = TunnelConfig(
         privateKey = "unused",
         addresses = listOf("10.0.0.2/32"),
@@ -166,7 +269,11 @@ private class FakeHost : TunnelHost {
         override fun protect(socket: ULong) = true
     }
     override val resolver = object : HostResolver {
-        override fun resolve(host: String) = listOf("192.0.2.1")
+        override fun resolve(host: String): List<String> {
+            onResolve()
+            note("resolve $host")
+            return addresses ?: throw UnknownHostException(host)
+        }
     }
 
     fun take(): List<String> = calls.toList().also { calls.clear() }
@@ -179,6 +286,18 @@ private class FakeHost : TunnelHost {
     override fun tunnelConfig() = config
 
     override fun establish(plan: TunnelPlan): Int? = descriptor?.also { calls += "establish" }
+
+    override fun now() = time
+
+    override fun retryAfter(millis: Long?) {
+        pause = millis
+    }
+
+    /** Lets the pause pass, and returns it. */
+    fun elapse(): Long = checkNotNull(pause) { "it does not wait for a time" }.also {
+        time += it
+        pause = null
+    }
 
     override fun onState(state: TunnelState) {
         this.state = state
@@ -202,6 +321,8 @@ private class FakeHost : TunnelHost {
             resolver: HostResolver?,
         ): TunnelInfo {
             onStart()
+            tunnelsResolver = resolver
+            peerNames(config).forEach { atStart[it] = resolver!!.resolve(it) }
             note("startTunnel ${(device as TunDevice.Tun).descriptor}")
             return TunnelInfo(localV4 = "0.0.0.0:1", localV6 = null, adapterLuid = null)
         }

@@ -1,7 +1,11 @@
 package tuntrail.android
 
+import android.app.ActivityManager
 import android.app.Notification
+import android.app.NotificationManager
 import android.content.ComponentCallbacks2
+import android.content.ComponentName
+import android.content.ContextWrapper
 import android.content.Intent
 import android.net.ConnectivityManager
 import android.net.LinkAddress
@@ -9,19 +13,23 @@ import android.net.Network
 import android.net.NetworkCapabilities
 import android.net.RouteInfo
 import android.net.VpnService
-import android.os.BatteryManager
+import android.os.Looper
 import android.os.ParcelFileDescriptor
 import com.android.internal.net.VpnConfig
 import java.util.concurrent.BlockingQueue
+import java.util.concurrent.CountDownLatch
 import java.util.concurrent.LinkedBlockingQueue
 import java.util.concurrent.TimeUnit
+import kotlin.reflect.KClass
 import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withTimeout
 import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
+import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertNull
+import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -36,16 +44,14 @@ import org.robolectric.annotation.Implements
 import org.robolectric.annotation.RealObject
 import org.robolectric.shadows.ShadowNetwork
 import org.robolectric.shadows.ShadowNetworkCapabilities
+import org.robolectric.shadows.ShadowVpnService
 import tuntrail.Client
 import tuntrail.ClientConfig
 import tuntrail.Collections
 import tuntrail.Consent
-import tuntrail.InterfaceKind
 import tuntrail.NetworkMap
-import tuntrail.NetworkState
 import tuntrail.Node
 import tuntrail.Peer
-import tuntrail.PowerState
 import tuntrail.Routes
 import tuntrail.TunDevice
 import tuntrail.TunnelConfig
@@ -155,6 +161,31 @@ class TuntrailVpnServiceTest {
     }
 
     @Test
+    fun `a stop names the start that it answers, so that a newer connect is not lost`() {
+        ShadowBuilder.device = TestTun()
+        service.tunnel = tunnel()
+        start()
+        service.onStartCommand(Intent(TuntrailVpnService.ACTION_DISCONNECT), 0, 2)
+        assertEquals(TunnelState.Stopped, service.next())
+        service.idle()
+        assertEquals(2, shadowOf(service).stopSelfId)
+
+        ShadowBuilder.device = TestTun()
+        service.onStartCommand(Intent(TuntrailVpnService.ACTION_CONNECT), 0, 3)
+        assertTrue(service.next() is TunnelState.Running)
+        service.onRevoke()
+        assertEquals(TunnelState.Stopped, service.next())
+        service.idle()
+        assertEquals(3, shadowOf(service).stopSelfId)
+
+        ShadowBuilder.device = null
+        service.onStartCommand(Intent(TuntrailVpnService.ACTION_CONNECT), 0, 4)
+        assertTrue(service.next() is TunnelState.Failed)
+        service.idle()
+        assertEquals(4, shadowOf(service).stopSelfId)
+    }
+
+    @Test
     fun `a service that the system ends stops its tunnel before it is gone`() {
         ShadowBuilder.device = TestTun()
         service.tunnel = tunnel()
@@ -165,49 +196,109 @@ class TuntrailVpnServiceTest {
 
     @Test
     fun `it is a foreground service if it has a notification, and started again if it was killed`() {
-        service.notice = Notification.Builder(RuntimeEnvironment.getApplication(), "vpn").build()
+        service.noticed = true
         controller.create()
         // As the system starts it after the process was killed.
         assertEquals(android.app.Service.START_STICKY, service.onStartCommand(null, 0, 1))
-        assertEquals(service.notice, shadowOf(service).lastForegroundNotification)
+        assertEquals("Waiting", service.shown())
         val stop = Intent(TuntrailVpnService.ACTION_DISCONNECT)
         assertEquals(android.app.Service.START_NOT_STICKY, service.onStartCommand(stop, 0, 2))
         controller.destroy()
     }
 
     @Test
-    fun `a network is what its capabilities say`() {
-        val network = ShadowNetworkCapabilities.newInstance()
-        shadowOf(network).addTransportType(NetworkCapabilities.TRANSPORT_CELLULAR)
-        shadowOf(network).removeCapability(NetworkCapabilities.NET_CAPABILITY_NOT_METERED)
-        shadowOf(network).removeCapability(NetworkCapabilities.NET_CAPABILITY_NOT_ROAMING)
-        val expected = NetworkState(
-            connected = true, id = 9u, `interface` = InterfaceKind.CELLULAR, metered = true, roaming = true, lowData = true,
-        )
-        assertEquals(expected, networkState(9, network, dataSaver = true))
-        shadowOf(network).addCapability(NetworkCapabilities.NET_CAPABILITY_TEMPORARILY_NOT_METERED)
-        shadowOf(network).addCapability(NetworkCapabilities.NET_CAPABILITY_NOT_ROAMING)
-        assertEquals(expected.copy(metered = false, roaming = false, lowData = false), networkState(9, network, dataSaver = false))
+    fun `the notification says what the tunnel does, and is not shown again after its end`() {
+        ShadowBuilder.device = TestTun()
+        service.noticed = true
+        service.tunnel = tunnel()
+        start()
+        shadowOf(Looper.getMainLooper()).idle()
+        assertEquals("Running", service.shown())
+        service.onStartCommand(Intent(TuntrailVpnService.ACTION_DISCONNECT), 0, 2)
+        assertEquals(TunnelState.Stopped, service.next())
+        controller.destroy()
+        shadowOf(Looper.getMainLooper()).idle()
+        assertNotEquals("Stopped", service.shown())
     }
 
     @Test
-    fun `the charge is a percentage, and a device without a battery is on power`() {
-        val battery = Intent(Intent.ACTION_BATTERY_CHANGED)
-            .putExtra(BatteryManager.EXTRA_LEVEL, 30)
-            .putExtra(BatteryManager.EXTRA_SCALE, 200)
-        assertEquals(PowerState(batteryPercent = 15u, charging = false, lowPower = true), powerState(battery, saves = true))
-        battery.putExtra(BatteryManager.EXTRA_PLUGGED, BatteryManager.BATTERY_PLUGGED_USB)
-        assertEquals(PowerState(batteryPercent = 15u, charging = true), powerState(battery, saves = false))
-        battery.putExtra(BatteryManager.EXTRA_PRESENT, false).putExtra(BatteryManager.EXTRA_PLUGGED, 0)
-        assertEquals(PowerState(charging = true), powerState(battery, saves = false))
+    @Config(shadows = [RefusingService::class])
+    fun `a system that refuses the foreground ends nothing`() {
+        service.noticed = true
+        service.tunnel = tunnel()
+        start(TunnelState.Failed::class)
+        shadowOf(Looper.getMainLooper()).idle()
+        assertNull(service.shown())
     }
 
-    private fun start() {
+    @Test
+    fun `a tunnel that can't start is tried again after a while`() {
+        ShadowBuilder.device = TestTun()
+        service.tunnel = tunnel()
+        // As long as the client has this tunnel, no other can start.
+        val other = TestTun()
+        service.onOpen = { it.client.startTunnel(tunnel(), TunDevice.Tun(other.descriptor), null, null) }
+        start(TunnelState.Waiting::class)
+        // Which has set its timer by then.
+        service.idle()
+        service.client!!.client.stopTunnel()
+        ShadowBuilder.device = TestTun()
+        shadowOf(Looper.getMainLooper()).idleFor(5, TimeUnit.SECONDS)
+        assertTrue(service.next() is TunnelState.Running)
+        controller.destroy()
+        other.close()
+    }
+
+    @Test
+    fun `an app that throws when it is told the state ends nothing`() {
+        service.tunnel = tunnel()
+        service.onState = { error("the screen is gone") }
+        start(TunnelState.Failed::class)
+        controller.destroy()
+        assertTrue(shadowOf(service).isStoppedBySelf)
+        assertEquals(TunnelState.Stopped, service.states.last())
+    }
+
+    @Test
+    fun `it is connected only with the user's permission`() {
+        val context = RuntimeEnvironment.getApplication()
+        ShadowVpnService.setPrepareResult(Intent("ask"))
+        assertThrows(NotPreparedException::class.java) { TuntrailVpnService.connect(context, TestService::class.java, foreground = true) }
+        assertNull(shadowOf(context).nextStartedService)
+        ShadowVpnService.setPrepareResult(null)
+        TuntrailVpnService.connect(context, TestService::class.java, foreground = true)
+        assertEquals(TuntrailVpnService.ACTION_CONNECT, shadowOf(context).nextStartedService.action)
+    }
+
+    @Test
+    fun `disconnecting starts nothing that does not run`() {
+        val context = RuntimeEnvironment.getApplication()
+        TuntrailVpnService.disconnect(context, TestService::class.java)
+        assertNull(shadowOf(context).nextStartedService)
+
+        val running = ActivityManager.RunningServiceInfo().apply { service = ComponentName(context, TestService::class.java) }
+        shadowOf(context.getSystemService(ActivityManager::class.java)).setServices(listOf(running))
+        TuntrailVpnService.disconnect(context, TestService::class.java)
+        assertEquals(TuntrailVpnService.ACTION_DISCONNECT, shadowOf(context).nextStartedService.action)
+    }
+
+    @Test
+    fun `an app in the background stops a service that waits`() {
+        val context = object : ContextWrapper(RuntimeEnvironment.getApplication()) {
+            override fun startService(service: Intent): ComponentName = throw IllegalStateException("in the background")
+        }
+        val running = ActivityManager.RunningServiceInfo().apply { service = ComponentName(context, TestService::class.java) }
+        shadowOf(context.getSystemService(ActivityManager::class.java)).setServices(listOf(running))
+        TuntrailVpnService.disconnect(context, TestService::class.java)
+        assertEquals(running.service, shadowOf(RuntimeEnvironment.getApplication()).nextStoppedService.component)
+    }
+
+    private fun start(then: KClass<out TunnelState> = TunnelState.Running::class) {
         controller.create().startCommand(0, 1)
         service.next()
         wifi()
-        val running = service.next()
-        assertTrue("$running", running is TunnelState.Running)
+        val state = service.next()
+        assertEquals("$state", then, state::class)
     }
 
     private fun tunnel() = TunnelConfig(
@@ -232,8 +323,15 @@ class TuntrailVpnServiceTest {
 internal class TestService : TuntrailVpnService() {
     val states: BlockingQueue<TunnelState> = LinkedBlockingQueue()
     val protectedSockets: BlockingQueue<Int> = LinkedBlockingQueue()
+    @Volatile
     lateinit var tunnel: TunnelConfig
-    var notice: Notification? = null
+
+    @Volatile
+    var onOpen: (Tuntrail) -> Unit = {}
+
+    @Volatile
+    var onState: (TunnelState) -> Unit = {}
+    var noticed = false
 
     @Volatile
     var client: Tuntrail? = null
@@ -252,6 +350,7 @@ internal class TestService : TuntrailVpnService() {
         // Without it the far end is somebody on the Internet, of whom no address is recorded.
         val self = Node(id = 1, stableId = "self", addresses = listOf("10.77.0.2"))
         it.client.setNetwork(NetworkMap(selfNode = self), Routes(remote = listOf("10.77.0.0/24")))
+        onOpen(it)
         client = it
     }
 
@@ -261,10 +360,27 @@ internal class TestService : TuntrailVpnService() {
         builder.setSession("configured")
     }
 
-    override fun notification(): Notification? = notice
+    override fun notification(state: TunnelState): Notification? =
+        if (noticed) Notification.Builder(this, "vpn").setContentTitle(state::class.simpleName).build() else null
+
+    /** The title of what is shown. */
+    fun shown(): String? {
+        val shown = shadowOf(getSystemService(NotificationManager::class.java)).allNotifications
+        return shown.singleOrNull()?.extras?.getString(Notification.EXTRA_TITLE)
+    }
 
     override fun onTunnelState(state: TunnelState) {
         states += state
+        onState(state)
+    }
+
+    /** Waits until the service's thread has done what it was given. */
+    fun idle() {
+        val done = CountDownLatch(1)
+        // A job of another kind runs when its turn comes.
+        val worker = TuntrailVpnService::class.java.getDeclaredField("worker").apply { isAccessible = true }.get(this) as Worker
+        worker.post(Worker.Key.FLUSH, done::countDown)
+        check(done.await(LIMIT, TimeUnit.MILLISECONDS)) { "the service's thread hangs" }
     }
 
     override fun protect(socket: Int): Boolean {
@@ -302,6 +418,14 @@ private class FarEnd : AutoCloseable {
         client.shutdown()
         device.close()
     }
+}
+
+/** A system that lets no app have this kind of foreground service. */
+@Implements(VpnService::class)
+internal class RefusingService : ShadowVpnService() {
+    @Implementation
+    @Suppress("unused", "UNUSED_PARAMETER")
+    override fun startForeground(id: Int, notification: Notification, type: Int): Unit = throw SecurityException("not a VPN")
 }
 
 /** In place of the system that makes the TUN device. Everything before that is Android's own code, with its checks. */

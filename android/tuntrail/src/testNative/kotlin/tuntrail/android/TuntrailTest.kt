@@ -1,5 +1,6 @@
 package tuntrail.android
 
+import java.io.File
 import java.net.InetAddress
 import java.net.ServerSocket
 import java.time.Duration
@@ -15,6 +16,7 @@ import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withTimeout
 import org.junit.After
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertNotNull
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
@@ -23,6 +25,7 @@ import org.junit.Test
 import org.junit.rules.TemporaryFolder
 import org.junit.runner.RunWith
 import org.robolectric.RobolectricTestRunner
+import org.robolectric.RuntimeEnvironment
 import org.robolectric.annotation.Config
 import tuntrail.ClientConfig
 import tuntrail.Collections
@@ -110,6 +113,28 @@ class TuntrailTest {
     }
 
     @Test
+    fun `exported files are deleted with the records`() = runBlocking {
+        val context = RuntimeEnvironment.getApplication()
+        val tuntrail = context.openTuntrail(config(logServer())).also { tuntrail = it }
+        record(tuntrail)
+        suspend fun export(): File = context.newExportFile().also { tuntrail.export(it.path) }
+        for (deletes in listOf(suspend { tuntrail.clear() }, suspend { tuntrail.setConsent(Consent.DENIED) })) {
+            val file = export()
+            assertTrue(file.exists())
+            deletes()
+            assertFalse(file.exists())
+        }
+        // A denial that was killed before it came to the files.
+        tuntrail.close()
+        val left = context.newExportFile().apply { writeText("records") }
+        context.openTuntrail(config(logServer()).copy(consent = Consent.DENIED)).close()
+        assertFalse(left.exists())
+        val another = context.newExportFile().apply { writeText("records") }
+        context.deleteExports()
+        assertFalse(another.exists())
+    }
+
+    @Test
     fun `after closing, calls say so`() {
         val tuntrail = open(logServer())
         tuntrail.close()
@@ -117,16 +142,15 @@ class TuntrailTest {
         assertThrows(TuntrailException.Closed::class.java) { runBlocking { tuntrail.flush() } }
     }
 
-    private fun open(server: String): Tuntrail {
-        val config = ClientConfig(
-            directory = folder.root.resolve("tuntrail").path,
-            baseUrl = server,
-            consent = Consent.GRANTED,
-            collections = Collections(sockets = "sockets.android.test"),
-            logFilter = "off",
-        )
-        return Tuntrail.open(config).also { tuntrail = it }
-    }
+    private fun open(server: String): Tuntrail = Tuntrail.open(config(server)).also { tuntrail = it }
+
+    private fun config(server: String) = ClientConfig(
+        directory = folder.root.resolve("tuntrail").path,
+        baseUrl = server,
+        consent = Consent.GRANTED,
+        collections = Collections(sockets = "sockets.android.test"),
+        logFilter = "off",
+    )
 
     /** One record of socket statistics, on disk. */
     private fun record(tuntrail: Tuntrail) {
@@ -136,9 +160,6 @@ class TuntrailTest {
         assertTrue("nothing was recorded", tuntrail.client.stats().store!!.sockets.appended > 0u)
     }
 }
-
-/** Ends a test that hangs, in milliseconds; nothing is timed. */
-internal const val LIMIT = 30_000L
 
 internal fun logServer(): String = checkNotNull(System.getProperty("tuntrail.logserver")) {
     "run by `cargo test -p tuntrail-bindings-tests --test android`, which starts the log server"
