@@ -91,9 +91,17 @@ impl Unsent {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,
             };
-            // It may grow while it is read: what comes then is for the next time.
-            let len = file.metadata()?.len();
-            self.take_file(number, file.take(len), selection, &mut take)?;
+            let mut failed = None;
+            self.take_file(number, &file, selection, &mut |line| match take(line) {
+                Ok(()) => true,
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -105,15 +113,17 @@ impl Unsent {
         replace(&self.directory.join(NAME), &bytes, Survive::Kill)
     }
 
-    fn take_file<E: From<io::Error>>(
+    /// Until `take` says no to a line.
+    fn take_file(
         &mut self,
         number: u64,
-        file: impl Read,
+        file: &File,
         selection: Selection,
-        take: &mut impl FnMut(Line<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        take: &mut dyn FnMut(Line<'_>) -> bool,
+    ) -> io::Result<()> {
         let Sent { usual, verbose, .. } = &mut self.sent;
-        let mut reader = BufReader::new(file);
+        // It may grow while it is read: what comes then is for the next time.
+        let mut reader = BufReader::new(file.take(file.metadata()?.len()));
         let (mut from, mut bytes) = (0, Vec::new());
         while let Some(len) = read_line(&mut reader, &mut bytes)? {
             let to = from + len;
@@ -130,8 +140,8 @@ impl Unsent {
                 } else {
                     !selection.verbose || verbose.has(number, from)
                 };
-                if !sent {
-                    take(line)?;
+                if !sent && !take(line) {
+                    return Ok(());
                 }
                 // A line that is none of a matter's is in its ranges all the same, so that they don't fall to pieces.
                 usual.add(number, from, to);
@@ -148,9 +158,9 @@ impl Unsent {
 /// How many lines of `INFO` and above, in the file of that number, were not given out.
 pub(super) fn left_in(directory: &Path, number: u64, path: &Path) -> io::Result<u64> {
     let mut left = 0;
-    Unsent::load(directory)?.take_file(number, File::open(path)?, Selection::default(), &mut |_| {
+    Unsent::load(directory)?.take_file(number, &File::open(path)?, Selection::default(), &mut |_| {
         left += 1;
-        Ok::<_, io::Error>(())
+        true
     })?;
     Ok(left)
 }
