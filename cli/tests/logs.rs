@@ -271,6 +271,49 @@ fn a_server_that_never_ends_is_refused_at_the_limit_in_bounded_memory() {
     }
 }
 
+/// An export that begins well and then tells `length` zeros about its next file, in a member of this kind.
+#[cfg(target_os = "linux")]
+fn endless_header(place: &Path, kind: tar::EntryType, length: u64) -> PathBuf {
+    let path = place.join("hostile.tar.zst");
+    let encoder = zstd::Encoder::new(File::create(&path).unwrap(), 1).unwrap();
+    let mut builder = tar::Builder::new(encoder);
+    let line = r#"{"logtail":{"proc_id":7,"proc_seq":1},"text":"x"}"#;
+    for (name, content) in [("manifest.json", r#"{"version":1}"#), ("netlog/0.jsonl", line)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, format!("tuntrail/{name}"), content.as_bytes()).unwrap();
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(length);
+    header.set_cksum();
+    builder.append(&header, std::io::repeat(0).take(length)).unwrap();
+    builder.into_inner().unwrap().finish().unwrap();
+    path
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_an_export_tells_about_a_file_takes_bounded_memory() {
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let place = tempfile::tempdir().unwrap();
+        let path = endless_header(place.path(), kind, 256 << 20);
+        assert!(fs::metadata(&path).unwrap().len() < 1 << 20);
+        for verb in VERBS {
+            let mut command = limited(64);
+            command.args(["logs", verb]).arg(&path);
+            match verb {
+                "report" => drop(command.arg("--out").arg(place.path().join("report.html"))),
+                "export" => drop(command.arg(place.path().join("out"))),
+                _ => {}
+            }
+            let ran = Ran::from(command.output().unwrap());
+            assert!(ran.errors.contains("cut"), "{kind:?} {verb}: {}", ran.errors);
+            assert_eq!(ran.code, Some(i32::from(verb == "verify")), "{kind:?} {verb}: {}", ran.errors);
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn names_of_many_megabytes_take_bounded_memory() {
