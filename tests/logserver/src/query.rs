@@ -144,9 +144,11 @@ fn parse(pairs: &[(String, String)]) -> Result<(Filter, bool), String> {
 /// Adds the public IDs of a list with commas.
 fn add_instances(instances: &mut Vec<PublicId>, list: &str) -> Result<(), String> {
     for id in list.split(',').filter(|id| !id.is_empty()) {
-        instances.push(PublicId::parse(id).ok_or_else(|| {
-            format!("instances: {id:?} is no public ID, which has 64 hexadecimal digits")
-        })?);
+        instances.push(
+            PublicId::parse(id).ok_or_else(|| {
+                format!("instances: {id:?} is no public ID, which has 64 hexadecimal digits")
+            })?,
+        );
     }
     if instances.len() > MAX_INSTANCES {
         return Err(format!("instances: at most {MAX_INSTANCES} can be named"));
