@@ -11,7 +11,7 @@ mod text;
 #[cfg(target_os = "linux")]
 mod up;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -51,7 +51,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("tuntrail: {}", text::with_causes(error.as_ref()));
+            // Nobody listens any more: the exit status tells enough.
+            let _ = writeln!(std::io::stderr(), "tuntrail: {}", text::with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -41,7 +41,10 @@ impl From<Output> for Ran {
 
 /// Runs a verb on a path; what it writes goes to files below `place`.
 fn run(verb: &str, path: &Path, place: &Path) -> Ran {
-    let mut command = Command::new(TOOL);
+    run_as(Command::new(TOOL), verb, path, place)
+}
+
+fn run_as(mut command: Command, verb: &str, path: &Path, place: &Path) -> Ran {
     command.args(["logs", verb]).arg(path);
     match verb {
         "export" => drop(command.arg(place.join("out"))),
@@ -203,6 +206,28 @@ fn a_choice_of_nothing_is_told_and_no_output() {
     assert!(ran.errors.contains("nothing matches class exit"), "{}", ran.errors);
 }
 
+#[test]
+fn readers_who_have_seen_enough_stop_nothing() {
+    let store = store();
+    fs::write(store.path().join("netlog/w-ext/holiday.jpg"), b"mine").unwrap();
+    for verb in VERBS {
+        for is_error in [true, false] {
+            let place = tempfile::tempdir().unwrap();
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut command = Command::new(TOOL);
+            if is_error {
+                command.stderr(writer)
+            } else {
+                command.stdout(writer)
+            };
+            let ran = run_as(command, verb, store.path(), place.path());
+            assert_eq!(ran.code, Some(0), "{verb}: {} {}", ran.out, ran.errors);
+            assert!(!ran.errors.contains("panicked"), "{verb}: {}", ran.errors);
+        }
+    }
+}
+
 /// A server that lists one log and then sends `answer` again and again, until the reader hangs up. Returns how much the
 /// reader took.
 fn endless_server(answer: Vec<u8>) -> (String, thread::JoinHandle<u64>) {
@@ -268,6 +293,48 @@ fn a_server_that_never_ends_is_refused_at_the_limit_in_bounded_memory() {
         assert_eq!(ran.code, Some(0), "{verb}: {}", ran.errors);
         // What was on its way is sent, too.
         assert!((128 << 20..200 << 20).contains(&sent), "{verb}: {sent}");
+    }
+}
+
+/// An export that begins well and then tells `length` zeros about its next file, in a member of this kind.
+#[cfg(target_os = "linux")]
+fn endless_header(place: &Path, kind: tar::EntryType, length: u64) -> PathBuf {
+    let path = place.join("hostile.tar.zst");
+    let encoder = zstd::Encoder::new(File::create(&path).unwrap(), 1).unwrap();
+    let mut builder = tar::Builder::new(encoder);
+    let line = r#"{"logtail":{"proc_id":7,"proc_seq":1},"text":"x"}"#;
+    for (name, content) in [("manifest.json", r#"{"version":1}"#), ("netlog/0.jsonl", line)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, format!("tuntrail/{name}"), content.as_bytes()).unwrap();
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(length);
+    header.set_cksum();
+    builder.append(&header, std::io::repeat(0).take(length)).unwrap();
+    builder.into_inner().unwrap().finish().unwrap();
+    path
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_an_export_tells_about_a_file_takes_bounded_memory() {
+    let too_much = "tells more than 65536 bytes about a file";
+    for (kind, said) in [
+        (tar::EntryType::GNULongName, too_much),
+        (tar::EntryType::XHeader, too_much),
+        (tar::EntryType::GNULongLink, "summary.json, is missing"),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let path = endless_header(place.path(), kind, 256 << 20);
+        assert!(fs::metadata(&path).unwrap().len() < 1 << 20);
+        for verb in VERBS {
+            let ran = run_as(limited(64), verb, &path, place.path());
+            // And not that there was no memory.
+            assert!(ran.errors.contains(said), "{kind:?} {verb}: {}", ran.errors);
+            assert_eq!(ran.code, Some(i32::from(verb == "verify")), "{kind:?} {verb}: {}", ran.errors);
+        }
     }
 }
 

@@ -4,7 +4,13 @@
 --
 -- The day is that of entries.time, the client's: a repetition has the same, so that an entry and its repetition meet
 -- in one partition, where the dedupe key (with the time in it, as PostgreSQL demands) finds them equal. Entries without
--- client_time are de-duplicated only within one arrival time; tuntrail's clients always send it.
+-- client_time, such as drop reports, have the time of their arrival: the server looks for those in all partitions.
+
+-- What others may do with the tables that are made anew, kept for the transaction that -1 makes of this file.
+CREATE TEMPORARY TABLE kept_grants ON COMMIT DROP AS
+SELECT table_name, privilege_type, grantee
+FROM information_schema.role_table_grants
+WHERE table_schema = 'tuntrail' AND table_name IN ('entries', 'records') AND grantee <> current_user;
 
 DROP VIEW tuntrail.records;
 CREATE TABLE tuntrail.entries_by_day (
@@ -30,6 +36,7 @@ DROP TABLE tuntrail.entries;
 ALTER TABLE tuntrail.entries_by_day RENAME TO entries;
 CREATE INDEX entries_by_time ON tuntrail.entries (stream, time);
 CREATE INDEX entries_by_arrival ON tuntrail.entries USING brin (server_time);
+CREATE INDEX entries_copies ON tuntrail.entries (writer) WHERE writer <> stream;
 CREATE INDEX entries_by_id ON tuntrail.entries (id);
 
 CREATE VIEW tuntrail.records AS
@@ -40,23 +47,50 @@ FROM tuntrail.entries e
 JOIN tuntrail.streams s ON s.id = e.stream
 JOIN tuntrail.streams w ON w.id = e.writer;
 
--- Makes the partitions of so many days (UTC) from the first on, those that are not there yet. Every night, for a week ahead:
--- CALL tuntrail.make_partitions(current_date, 7)
-CREATE PROCEDURE tuntrail.make_partitions(first_day date, days integer) LANGUAGE plpgsql
-AS $$
+DO $$
 DECLARE
-    day date;
+    kept record;
 BEGIN
-    FOR day IN SELECT generate_series(first_day, first_day + days - 1, '1 day')::date LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS tuntrail.%I PARTITION OF tuntrail.entries FOR VALUES FROM (%s) TO (%s)',
-            'entries_' || to_char(day, 'YYYYMMDD'),
-            tuntrail.nanos(day::timestamp AT TIME ZONE 'UTC'),
-            tuntrail.nanos((day + 1)::timestamp AT TIME ZONE 'UTC'));
+    FOR kept IN SELECT * FROM kept_grants LOOP
+        EXECUTE format('GRANT %s ON tuntrail.%I TO %s', kept.privilege_type, kept.table_name,
+            CASE kept.grantee WHEN 'PUBLIC' THEN 'PUBLIC' ELSE quote_ident(kept.grantee) END);
     END LOOP;
 END
 $$;
 
--- Deletes all days before this one: CALL tuntrail.drop_partitions(current_date - 90)
+-- Makes the partitions of so many days (UTC) from the first on, those that are not there yet, each with what has landed in
+-- the default partition: a device whose clock is ahead sends entries of a day before it comes. Every night, for a week
+-- ahead: CALL tuntrail.make_partitions(current_date, 7), by itself, not in a transaction.
+CREATE PROCEDURE tuntrail.make_partitions(first_day date, days integer) LANGUAGE plpgsql
+AS $$
+DECLARE
+    day date;
+    name text;
+    first_nano bigint;
+    end_nano bigint;
+BEGIN
+    FOR ahead IN 0 .. days - 1 LOOP
+        day := first_day + ahead;
+        name := 'entries_' || to_char(day, 'YYYYMMDD');
+        CONTINUE WHEN to_regclass(format('tuntrail.%I', name)) IS NOT NULL;
+        first_nano := tuntrail.nanos(day::timestamp AT TIME ZONE 'UTC');
+        end_nano := tuntrail.nanos((day + 1)::timestamp AT TIME ZONE 'UTC');
+        -- Who waits for these locks holds up all uploads: behind a backup that takes an hour, it is given up until the next
+        -- night. Uploads take them in the same order.
+        PERFORM set_config('lock_timeout', '10s', true);
+        LOCK TABLE tuntrail.streams IN SHARE ROW EXCLUSIVE MODE;
+        LOCK TABLE tuntrail.entries_other_days IN ACCESS EXCLUSIVE MODE;
+        EXECUTE format('CREATE TABLE tuntrail.%I (LIKE tuntrail.entries INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
+        EXECUTE format('WITH moved AS (DELETE FROM tuntrail.entries_other_days WHERE time >= %s AND time < %s RETURNING *)
+            INSERT INTO tuntrail.%I SELECT * FROM moved', first_nano, end_nano, name);
+        EXECUTE format('ALTER TABLE tuntrail.entries ATTACH PARTITION tuntrail.%I FOR VALUES FROM (%s) TO (%s)',
+            name, first_nano, end_nano);
+        COMMIT;
+    END LOOP;
+END
+$$;
+
+-- Deletes all days before this one: CALL tuntrail.drop_partitions(current_date - 90), by itself, not in a transaction.
 CREATE PROCEDURE tuntrail.drop_partitions(before date) LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -66,7 +100,11 @@ BEGIN
         WHERE i.inhparent = 'tuntrail.entries'::regclass AND c.relname ~ '^entries_[0-9]{8}$'
             AND substr(c.relname, 9) < to_char(before, 'YYYYMMDD')
     LOOP
+        -- As in make_partitions. The day's foreign key goes, too, which needs its other table.
+        PERFORM set_config('lock_timeout', '10s', true);
+        LOCK TABLE tuntrail.streams IN ACCESS EXCLUSIVE MODE;
         EXECUTE format('DROP TABLE tuntrail.%I', partition);
+        COMMIT;
     END LOOP;
 END
 $$;

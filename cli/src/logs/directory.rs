@@ -104,7 +104,7 @@ pub(super) fn read_file(file: &SegmentFile, skip: usize, sink: &mut Sink<'_>) ->
         Ok(content) => content,
         Err(ReadError::NotFound { .. }) => {
             let what = "was sent, or made room for newer ones, while this was reading";
-            sink(Event::Notice(Notice::remark(file.path.display(), what)))?;
+            sink(Event::Notice(Notice::gone(file.path.display(), what)))?;
             return Ok(skip);
         }
         Err(error) => {

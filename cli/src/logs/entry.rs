@@ -39,6 +39,8 @@ pub(crate) enum Body {
     Sockets(Sockets),
     Drops(Vec<DropReport>),
     LostSessions(LostSessions),
+    /// A line of our own log, or the record of a debug upload.
+    Log(LogLine),
     /// Something of another program or a later version; it is shown as it is.
     Other,
 }
@@ -77,6 +79,19 @@ pub(crate) struct LostSessions {
     pub(crate) dropped_bytes: u64,
 }
 
+/// A line of our own log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct LogLine {
+    time: Option<String>,
+    pub(crate) severity: String,
+    pub(crate) message: String,
+    #[serde(default)]
+    pub(crate) target: String,
+    /// Further members as they came, without those that all entries have.
+    #[serde(flatten)]
+    pub(crate) rest: serde_json::Map<String, serde_json::Value>,
+}
+
 /// The members that tell what an entry is.
 #[derive(Deserialize)]
 struct Members<'a> {
@@ -91,6 +106,7 @@ struct Members<'a> {
     event: Option<IgnoredAny>,
     start: Option<IgnoredAny>,
     s: Option<IgnoredAny>,
+    severity: Option<IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]
@@ -110,7 +126,7 @@ impl Entry {
     /// If it is no JSON object.
     pub(crate) fn parse(stream: &str, line: &str) -> Result<Self, serde_json::Error> {
         let members: Members<'_> = serde_json::from_str(line)?;
-        let Members { logtail, tuntrail, session, lost_sessions, event, start, s } = members;
+        let Members { logtail, tuntrail, session, lost_sessions, event, start, s, severity } = members;
         let body = if let Some(report) = tuntrail {
             match drop_reports(report.get().as_bytes()) {
                 // Nothing that this version knows; shown as it is.
@@ -127,6 +143,8 @@ impl Entry {
             serde_json::from_str(line).map_or(Body::Other, |window| Body::Window(Box::new(window)))
         } else if s.is_some() {
             serde_json::from_str(line).map_or(Body::Other, Body::Sockets)
+        } else if severity.is_some() {
+            serde_json::from_str(line).map_or(Body::Other, |line: LogLine| Body::Log(line.without_envelope()))
         } else {
             Body::Other
         };
@@ -139,6 +157,17 @@ impl Entry {
             line: line.to_owned(),
             body,
         })
+    }
+}
+
+impl LogLine {
+    pub(crate) fn time(&self) -> Option<Timestamp> {
+        self.time.as_ref()?.parse().ok()
+    }
+
+    fn without_envelope(mut self) -> Self {
+        self.rest.remove("logtail");
+        self
     }
 }
 
@@ -156,6 +185,7 @@ mod tests {
             Body::Drops(drops) if drops.len() == 1 => "drops",
             Body::Drops(_) => "more drops",
             Body::LostSessions(_) => "lost",
+            Body::Log(_) => "log",
             Body::Other => "other",
         };
         for (line, expected) in [
@@ -175,6 +205,11 @@ mod tests {
             ),
             (r#"{"tuntrail":{"drops":[{"reason":"of a later version","records":2,"bytes":3}]}}"#, "other"),
             (r#"{"droppedSessions":3}"#, "lost"),
+            (
+                r#"{"time":"2026-01-02T03:04:05Z","severity":"INFO","message":"upload ended","target":"t","sent":12}"#,
+                "log",
+            ),
+            (r#"{"severity":"INFO"}"#, "other"),
             (r#"{"text":"hello"}"#, "other"),
             (r#"{"start":"not a time"}"#, "other"),
         ] {

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use jiff::{Span, Timestamp};
 
-use super::row::{Endpoint, Row, protocol_name};
+use super::row::{Endpoint, Kind, Row, protocol_name};
 
 /// The options that choose rows. A row must match all that are given.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -11,6 +11,9 @@ pub(crate) struct Filter {
     /// Only this stream (netlog, flowlog, sessions, sockstats, clientlog) or collection.
     #[arg(long, value_name = "NAME")]
     pub(crate) stream: Option<String>,
+    /// Only records of this kind; log are lines of the SDK's own log, other is what this version does not know.
+    #[arg(long, value_parser = Kind::NAMES)]
+    pub(crate) kind: Option<String>,
     /// Only what went on at or after this time: RFC 3339, or how long ago (90s, 10m, 2h, 3d).
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) since: Option<Timestamp>,
@@ -46,6 +49,7 @@ impl Filter {
         let wanted = |text: &Option<String>, has: &dyn Fn(&str) -> bool| text.as_deref().is_none_or(has);
         let end = |test: &dyn Fn(Endpoint) -> bool| [row.src, row.dst].into_iter().flatten().any(test);
         wanted(&self.stream, &|name| row.stream == name)
+            && wanted(&self.kind, &|kind| row.kind.name() == kind)
             && self.includes_time(row)
             && wanted(&self.class, &|class| row.class == class)
             && wanted(&self.node, &|node| is_node(&row.node, node) || is_node(&row.peer, node))
@@ -64,13 +68,14 @@ impl Filter {
 
     /// What is chosen, for people; empty if everything is.
     pub(crate) fn describe(&self) -> Vec<String> {
-        let Self { stream, since, until, class, node, address, port, protocol, flow, reason } = self;
+        let Self { stream, kind, since, until, class, node, address, port, protocol, flow, reason } = self;
         let option = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
         let time = |time: &Option<Timestamp>| time.map(|time| format!("{time:.0}"));
         let options = [
             option("since", time(since)),
             option("until", time(until)),
             option("stream", stream.clone()),
+            option("kind", kind.clone()),
             option("class", class.clone()),
             option("node", node.clone()),
             option("address", address.map(|prefix| prefix.to_string())),

@@ -1,7 +1,8 @@
 //! Which numbers of a stream are there, which are missing, and which of these a drop report explains. Pure.
 //!
 //! Each process numbers its entries from 1 without gaps. A store gives its oldest segments away when they were sent, so there
-//! numbers that are missing before the first one found say nothing; at a server they do.
+//! numbers that are missing before the first one found say nothing; at a server they do, unless entries of the log have
+//! expired, which the server's own count of them tells.
 
 use std::collections::BTreeMap;
 
@@ -78,6 +79,19 @@ struct Process {
     reported: Numbers,
     entries: u64,
     repeated: u64,
+    /// The server's log in which it was found first.
+    log: Option<LogKey>,
+}
+
+/// A log at a server: collection and public ID.
+type LogKey = (String, String);
+
+/// Entries of a server's log.
+#[derive(Debug, Default)]
+struct Log {
+    read: u64,
+    /// What is there no more.
+    expired: u64,
 }
 
 /// A process of a stream: stream, log, process ID.
@@ -97,6 +111,10 @@ pub(crate) struct Gaps {
     beyond: u64,
     reports: Vec<(String, DropReport)>,
     reports_left_out: u64,
+    /// As many as a server lists.
+    logs: BTreeMap<LogKey, Log>,
+    /// The one that is being read.
+    current: Option<LogKey>,
 }
 
 /// Drop reports that are listed; what is beyond is counted.
@@ -110,13 +128,32 @@ pub(crate) struct Account {
     pub(crate) repeated: u64,
     /// Missing numbers that reports with numbers explain.
     pub(crate) explained: Vec<Range>,
+    /// Numbers before the first one, of a server's log of which some have expired: they have, or what reported them.
+    pub(crate) expired: Vec<Range>,
     /// Missing numbers that nothing explains, unless reports without numbers do.
     pub(crate) unexplained: Vec<Range>,
 }
 
 impl Gaps {
+    /// The entries that follow are of this log at a server.
+    pub(crate) fn begin_log(&mut self, collection: &str, id: &str) {
+        let key = (collection.to_owned(), id.to_owned());
+        self.logs.entry(key.clone()).or_default();
+        self.current = Some(key);
+    }
+
+    /// So many entries were ever stored in a log that was read.
+    pub(crate) fn end_log(&mut self, collection: &str, id: &str, records: u64) {
+        if let Some(log) = self.logs.get_mut(&(collection.to_owned(), id.to_owned())) {
+            log.expired = records.saturating_sub(log.read);
+        }
+    }
+
     /// Enters an entry; false if it was entered before.
     pub(crate) fn add(&mut self, entry: &Entry) -> bool {
+        if let Some(log) = self.current.as_ref().and_then(|key| self.logs.get_mut(key)) {
+            log.read += 1;
+        }
         let key = |proc_id| (entry.stream.clone(), entry.log.clone(), proc_id);
         let mut is_new = true;
         match (entry.proc_id, entry.proc_seq) {
@@ -152,7 +189,9 @@ impl Gaps {
             self.beyond += 1;
             return true;
         }
-        let process = self.processes.entry(key).or_default();
+        let log = &self.current;
+        let new = || Process { log: log.clone(), ..Process::default() };
+        let process = self.processes.entry(key).or_insert_with(new);
         let numbers = if is_report { &mut process.reported } else { &mut process.seen };
         let mut is_new = true;
         if self.ranges < MAX_RANGES || numbers.touches(range) {
@@ -186,18 +225,26 @@ impl Gaps {
 
     /// What is missing. `from_one` if everything that was ever recorded should be there.
     pub(crate) fn accounts(&self, from_one: bool) -> Vec<Account> {
+        let mut expired: BTreeMap<&LogKey, u64> =
+            self.logs.iter().map(|(key, log)| (key, log.expired)).collect();
         let account = |(key, process): (&ProcessKey, &Process)| {
-            let from = if from_one { 1 } else { process.seen.first().unwrap_or(1) };
+            let first = process.seen.first().unwrap_or(1);
+            let from = if from_one { 1 } else { first };
             let none = Numbers::default();
             let all = process.seen.missing(from, &none);
             let unexplained = process.seen.missing(from, &process.reported);
-            Account {
-                process: key.clone(),
-                entries: process.entries,
-                repeated: process.repeated,
-                explained: without(&all, &unexplained),
-                unexplained,
-            }
+            let explained = without(&all, &unexplained);
+            let (before, behind): (Vec<_>, Vec<_>) = unexplained.into_iter().partition(|(_, to)| *to < first);
+            let left = process.log.as_ref().and_then(|log| expired.get_mut(log)).filter(|left| **left > 0);
+            let (expired, unexplained) = match left {
+                Some(left) => {
+                    *left = left.saturating_sub(count(&before));
+                    (before, behind)
+                }
+                None => (Vec::new(), [before, behind].concat()),
+            };
+            let Process { entries, repeated, .. } = *process;
+            Account { process: key.clone(), entries, repeated, explained, expired, unexplained }
         };
         self.processes.iter().map(account).collect()
     }
@@ -281,6 +328,36 @@ mod tests {
         assert_eq!(gaps.unexplained(false), 0);
         assert_eq!(of_seven(&gaps, true).unexplained, [(1, 4)]);
         assert_eq!(gaps.unexplained(true), 4);
+    }
+
+    #[test]
+    fn what_has_expired_at_a_server_is_missing_for_a_reason() {
+        let at_server = |records: u64| {
+            let mut gaps = Gaps::default();
+            gaps.begin_log("netlog", "ab");
+            for seq in [5, 6, 9] {
+                gaps.add(&Entry::parse("netlog", &entry(seq)).unwrap());
+            }
+            gaps.end_log("netlog", "ab", records);
+            let Account { expired, unexplained, .. } = of_seven(&gaps, true);
+            (expired, unexplained, gaps.unexplained(true))
+        };
+        assert_eq!(at_server(7), (vec![(1, 4)], vec![(7, 8)], 2));
+        // Some of 1 to 4 may have been dropped, as an entry reported that has expired.
+        assert_eq!(at_server(5), (vec![(1, 4)], vec![(7, 8)], 2));
+        assert_eq!(at_server(3), (vec![], vec![(1, 4), (7, 8)], 6), "nothing has expired");
+    }
+
+    #[test]
+    fn what_has_expired_of_one_log_does_not_excuse_another() {
+        let mut gaps = Gaps::default();
+        for (id, records) in [("ab", 6), ("cd", 1)] {
+            gaps.begin_log("netlog", id);
+            let line = format!(r#"{{"logtail":{{"proc_id":7,"proc_seq":5,"id":"{id}"}}}}"#);
+            gaps.add(&Entry::parse("netlog", &line).unwrap());
+            gaps.end_log("netlog", id, records);
+        }
+        assert_eq!(gaps.unexplained(true), 4, "those of the second");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     Source,
     entry::{Body, Entry},
     output::plain,
+    server::{self, ServerArguments},
     source::{Event, SegmentHead, SourceArguments},
 };
 use crate::{CommandError, text};
@@ -21,7 +22,10 @@ pub(crate) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let source = Source::open(&arguments.source)?;
-    let listed = list(&source)?;
+    let listed = match &source {
+        Source::Server(server) if !server.names_logs() => list_server(server)?,
+        source => list(source)?,
+    };
     let mut out = std::io::stdout().lock();
     Ok(writeln!(out, "{listed}")?)
 }
@@ -75,6 +79,35 @@ impl Line {
     }
 }
 
+/// The logs of a server as it lists them: their records may be those of a fleet, and are not read.
+fn list_server(server: &ServerArguments) -> Result<String, CommandError> {
+    let tell = &mut |event: Event<'_>| {
+        if let Event::Notice(notice) = event {
+            notice.tell();
+        }
+        Ok(())
+    };
+    let logs = server::list(server, tell)?;
+    let entries: u64 = logs.iter().filter_map(|log| log.records).fold(0, u64::saturating_add);
+    let bytes: u64 = logs.iter().map(|log| log.head.bytes).fold(0, u64::saturating_add);
+    let summary = format!(
+        "{entries} entries were ever stored in {} logs, {}; --instance LOG-ID shows times and processes of one",
+        logs.len(),
+        text::bytes(bytes)
+    );
+    let rows = logs.into_iter().map(|log| {
+        [
+            plain(&log.head.stream).into_owned(),
+            plain(&log.head.name).into_owned(),
+            log.first_seen.map(|time| format!("{time:.0}")).unwrap_or_default(),
+            log.records.map(|records| records.to_string()).unwrap_or_default(),
+            text::bytes(log.head.bytes),
+        ]
+    });
+    let table = text::table(["COLLECTION", "LOG", "SINCE", "ENTRIES", "BYTES"], rows.collect(), 3);
+    Ok(format!("{table}\n{summary}"))
+}
+
 fn list(source: &Source) -> Result<String, CommandError> {
     let mut lines: Vec<Line> = Vec::new();
     // The newest header of a directory counts all that it ever gave up.
@@ -82,7 +115,7 @@ fn list(source: &Source) -> Result<String, CommandError> {
     source.read(None, &mut |event| {
         match event {
             Event::Notice(notice) => notice.tell(),
-            Event::Log { .. } => {}
+            Event::Log { .. } | Event::Stored { .. } => {}
             Event::Segment(head) => {
                 let count = dropped.entry((head.stream.clone(), head.writer.clone())).or_insert(0_u64);
                 *count = head.dropped.records.max(*count);
@@ -121,8 +154,10 @@ fn list(source: &Source) -> Result<String, CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use tuntrail_logserver::{Server, ServerConfig};
+
     use super::*;
-    use crate::logs::tests::{store_with, window};
+    use crate::logs::tests::{PUBLIC, numbered, post, store_with, window};
 
     #[test]
     fn segments_are_listed_with_their_times_processes_and_states() {
@@ -134,5 +169,19 @@ mod tests {
         let sealed = list(&source).unwrap();
         assert!(sealed.contains("sealed") && sealed.contains("netlog/ext"), "{sealed}");
         assert!(sealed.contains("2026-01-02T03:04:01Z"), "{sealed}");
+    }
+
+    #[test]
+    fn logs_of_a_server_are_listed_without_their_records_and_one_in_full() {
+        let server = Server::start(ServerConfig::default()).unwrap();
+        post(&server, "netlog.example", &format!("[{},{}]", numbered(1), numbered(2)));
+        let arguments = ServerArguments::at(&server.base_url());
+        let listed = list_server(&arguments).unwrap();
+        assert!(
+            listed.contains(PUBLIC) && listed.contains("2 entries were ever stored in 1 logs"),
+            "{listed}"
+        );
+        let one = list(&Source::Server(arguments.with_instance(PUBLIC))).unwrap();
+        assert!(one.contains("00000007") && one.contains("2 entries in 1 segments"), "{one}");
     }
 }

@@ -45,7 +45,7 @@ impl<W: Write> Output<W> {
         self.has_rows |= !rows.is_empty();
         match self.format {
             Format::Jsonl if rows.is_empty() => Ok(()),
-            Format::Jsonl => writeln!(self.out, "{}", entry.line),
+            Format::Jsonl => writeln!(self.out, "{}", escaped(&entry.line)),
             Format::Csv => rows.iter().try_for_each(|row| self.csv(row)),
             Format::Table => rows.iter().try_for_each(|row| self.table(row)),
         }
@@ -67,7 +67,7 @@ impl<W: Write> Output<W> {
             writeln!(self.out, "{}", names.join(","))?;
             self.kind = Some(row.kind);
         }
-        let cells: Vec<_> = csv_cells(row).iter().map(|(_, cell)| quote(cell).into_owned()).collect();
+        let cells: Vec<_> = csv_cells(row).iter().map(|(_, cell)| quote(&plain(cell)).into_owned()).collect();
         writeln!(self.out, "{}", cells.join(","))
     }
 
@@ -160,6 +160,12 @@ fn table_cells(row: &Row) -> Vec<Cell> {
             size("bytes", row.counts.rx_bytes),
             left("process and numbers", row.text.clone(), 0),
         ],
+        Kind::Log => vec![
+            time,
+            left("level", row.event.into(), 5),
+            left("target", row.label.clone(), 24),
+            left("message", row.text.clone(), 0),
+        ],
         Kind::Other => vec![time, left("stream", row.stream.clone(), 12), left("entry", row.text.clone(), 0)],
     }
 }
@@ -228,11 +234,31 @@ fn quote(field: &str) -> Cow<'_, str> {
 
 /// A text without characters that do something to a terminal, or to the direction of writing.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    let acts = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     if text.contains(acts) { Cow::Owned(text.replace(acts, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// JSON on one line that says the same without such characters. Below U+0020 it has none, and the others stand in its strings
+/// alone.
+fn escaped(json: &str) -> Cow<'_, str> {
+    if !json.contains(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match c {
+            // White space between members.
+            '\t' | '\r' | '\n' => escaped.push(' '),
+            // All of them have four digits.
+            c if acts(c) => escaped += &format!("\\u{:04x}", u32::from(c)),
+            c => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -261,7 +287,10 @@ mod tests {
         let csv = written(Format::Csv, &[HOSTILE, HOSTILE]);
         assert!(csv.starts_with("kind,stream,proc_id"), "{csv}");
         assert_eq!(csv.matches("kind,stream").count(), 1);
-        assert!(csv.contains(",\"'=cmd\",\"a,\"\"b\"\""), "{csv}");
+        assert!(csv.contains(",\"'=cmd\",\"a,\"\"b\"\"\u{fffd}[2J\""), "{csv}");
+        let tab = HOSTILE.replace("=cmd", "\\t=cmd\u{9b}\u{202e}");
+        let csv = written(Format::Csv, &[&tab]);
+        assert!(!csv.contains(|c| acts(c) && c != '\n'), "{csv:?}");
     }
 
     #[test]
@@ -276,5 +305,14 @@ mod tests {
     #[test]
     fn json_lines_are_the_entries_as_they_were() {
         assert_eq!(written(Format::Jsonl, &[HOSTILE]), format!("{HOSTILE}\n"));
+    }
+
+    #[test]
+    fn json_lines_say_the_same_without_characters_that_act_on_a_terminal() {
+        let raw = "{\"text\":\"\u{9b}2J\u{7f}\u{202e}\u{2028}\u{e9}\u{1f600}\",\t\"n\":1}";
+        let line = written(Format::Jsonl, &[raw]);
+        assert_eq!(line, "{\"text\":\"\\u009b2J\\u007f\\u202e\\u2028\u{e9}\u{1f600}\", \"n\":1}\n");
+        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(parse(&line), parse(raw));
     }
 }

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tuntrail::{
     flow::{ConnectionCounts, Counts, FlowEvent, FlowEventKind, Message, NodeInfo, session::AccessSession},
     hook::Protocol,
@@ -12,7 +13,7 @@ use tuntrail::{
     store::DropReport,
 };
 
-use super::entry::{Body, Entry, Sockets};
+use super::entry::{Body, Entry, LogLine, Sockets};
 
 /// What a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,10 +23,14 @@ pub(crate) enum Kind {
     Session,
     Sockets,
     Drop,
+    Log,
     Other,
 }
 
 impl Kind {
+    pub(crate) const NAMES: [&'static str; 7] =
+        ["window", "flow", "session", "sockets", "drop", "log", "other"];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Window => "window",
@@ -33,6 +38,7 @@ impl Kind {
             Self::Session => "session",
             Self::Sockets => "sockets",
             Self::Drop => "drop",
+            Self::Log => "log",
             Self::Other => "other",
         }
     }
@@ -61,6 +67,7 @@ pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) event: &'static str,
     pub(crate) reason: String,
+    /// Of socket statistics, the resource of a session, or the target of a line of our own log.
     pub(crate) label: String,
     pub(crate) cellular: Option<bool>,
     /// How many things the row stands for: dropped records, connections of a session.
@@ -181,6 +188,7 @@ pub(crate) fn rows(entry: &Entry) -> Vec<Row> {
             let reason = "too_many_sessions".into();
             vec![Row { records: Some(lost.dropped_sessions), counts, reason, ..base(Kind::Drop) }]
         }
+        Body::Log(line) => vec![log(line, base(Kind::Log))],
         Body::Other => vec![Row { text: entry.line.clone(), ..base(Kind::Other) }],
     }
 }
@@ -278,6 +286,29 @@ fn labels(sockets: &Sockets, base: &Row) -> Vec<Row> {
     rows.collect()
 }
 
+/// The severity is the row's event. Further members follow the message, as `name=value`.
+fn log(line: &LogLine, base: Row) -> Row {
+    let event = match line.severity.as_str() {
+        "ERROR" => "error",
+        "WARN" => "warn",
+        "INFO" => "info",
+        "DEBUG" => "debug",
+        "TRACE" => "trace",
+        _ => "",
+    };
+    let rest = line.rest.iter().map(|(name, value)| match value {
+        Value::String(text) => format!(" {name}={text}"),
+        value => format!(" {name}={value}"),
+    });
+    Row {
+        time: line.time().or(base.time),
+        event,
+        label: name(&line.target),
+        text: line.message.clone() + &rest.collect::<String>(),
+        ..base
+    }
+}
+
 fn drop_row(report: &DropReport, base: Row) -> Row {
     let range = report.range.map(|range| format!("{} {}..{}", range.proc_id, range.from, range.to));
     Row {
@@ -339,5 +370,16 @@ mod tests {
         );
         assert_eq!(rows[0].text, "00000007 1..2");
         assert_eq!((rows[1].reason.as_str(), rows[1].records), ("queue_full", Some(1)));
+    }
+
+    #[test]
+    fn a_line_of_our_own_log_has_severity_target_and_message_and_the_rest_behind_it() {
+        let rows = of(r#"{"logtail":{"client_time":"2026-01-02T03:04:06Z","proc_id":7,"proc_seq":1},
+            "time":"2026-01-02T03:04:05.123Z","severity":"WARN","message":"upload ended","target":"tuntrail::upload",
+            "sent":12,"why":"no network"}"#);
+        let row = &rows[0];
+        assert_eq!((row.kind.name(), row.event, row.label.as_str()), ("log", "warn", "tuntrail::upload"));
+        assert_eq!(row.text, "upload ended sent=12 why=no network");
+        assert_eq!(row.time.unwrap().to_string(), "2026-01-02T03:04:05.123Z");
     }
 }

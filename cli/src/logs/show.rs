@@ -63,7 +63,7 @@ pub(super) fn take<W: Write>(
     output: &mut Output<W>,
 ) -> Result<(), CommandError> {
     match event {
-        Event::Segment(_) | Event::Log { .. } => {}
+        Event::Segment(_) | Event::Log { .. } | Event::Stored { .. } => {}
         Event::Notice(notice) => notice.tell(),
         Event::Entry(entry) => {
             let mut rows = rows(&entry);

@@ -52,6 +52,12 @@ pub(crate) enum Event<'a> {
         content: &'a mut dyn Read,
     },
     Notice(Notice),
+    /// How many entries a server ever stored of a log that was read, also if some have expired.
+    Stored {
+        stream: &'a str,
+        name: &'a str,
+        records: u64,
+    },
 }
 
 /// A segment of a store, a file of an export, or a log at a server.
@@ -151,7 +157,7 @@ impl Source {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Directory(path) | Self::Archive(path) | Self::Unpacked(path) => path.display().to_string(),
-            Self::Server(arguments) => arguments.url().to_owned(),
+            Self::Server(arguments) => arguments.url(),
         }
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn entries_and_damage(source: &Source) -> (usize, Vec<String>) {
             match event {
                 Event::Entry(_) => entries += 1,
                 Event::Notice(notice) if notice.is_damage => damage.push(notice.to_string()),
-                Event::Segment(_) | Event::Log { .. } | Event::Notice(_) => {}
+                Event::Segment(_) | Event::Log { .. } | Event::Stored { .. } | Event::Notice(_) => {}
             }
             Ok(())
         })
@@ -290,15 +290,18 @@ impl Write for Lines {
     }
 }
 
+/// The private ID of a log, and its public one.
+const PRIVATE: &str = "5858585858585858585858585858585858585858585858585858585858585858";
+pub(super) const PUBLIC: &str = "9b955f934018bab805a22794ba7ee1462df77b37edf2c39090d18271b72cc29d";
+
 /// Stores entries at a server through its protocol.
 pub(super) fn post(server: &Server, collection: &str, entries: &str) {
     let address = server.base_url();
     let address = address.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    let id = "58".repeat(32);
     write!(
         stream,
-        "POST /c/{collection}/{id} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{entries}",
+        "POST /c/{collection}/{PRIVATE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{entries}",
         entries.len()
     )
     .unwrap();

@@ -7,12 +7,14 @@ use super::{
     gaps::{Account, Gaps, Range, count},
     notice::Notice,
     output::plain,
-    source::{Event, SourceArguments},
+    source::{Event, Sink, SourceArguments},
 };
 use crate::{CommandError, text};
 
 /// Ranges that are listed per process.
 const LISTED: usize = 20;
+/// How often a directory is read that changes meanwhile. An upload removes a segment every few seconds at most.
+pub(super) const READS: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -35,23 +37,55 @@ pub(super) struct Found {
     segments: u64,
     entries: u64,
     damage: Vec<Notice>,
-    /// A server has everything; a store gives away what was sent.
+    /// Segments that went away while the others were read.
+    gone: u64,
+    /// A server has everything that has not expired; a store gives away what was sent.
     from_one: bool,
 }
 
 /// Reads everything.
 pub(super) fn check(source: &Source) -> Result<Found, CommandError> {
+    check_read(source, &mut |sink| source.read(None, sink))
+}
+
+/// Checks what `read` tells, again if it changes meanwhile.
+fn check_read(
+    source: &Source,
+    read: &mut dyn FnMut(&mut Sink<'_>) -> Result<(), CommandError>,
+) -> Result<Found, CommandError> {
+    let mut found = check_once(source, read)?;
+    for _ in 1..READS {
+        if !found.is_doubtful() {
+            break;
+        }
+        Notice::remark(&found.source, "changed while it was read; it is read again").tell();
+        found = check_once(source, read)?;
+    }
+    Ok(found)
+}
+
+fn check_once(
+    source: &Source,
+    read: &mut dyn FnMut(&mut Sink<'_>) -> Result<(), CommandError>,
+) -> Result<Found, CommandError> {
     let mut found = Found {
         source: source.name(),
         gaps: Gaps::default(),
         segments: 0,
         entries: 0,
         damage: Vec::new(),
+        gone: 0,
         from_one: matches!(source, Source::Server(_)),
     };
-    source.read(None, &mut |event| {
+    read(&mut |event| {
         match event {
-            Event::Segment(_) => found.segments += 1,
+            Event::Segment(head) => {
+                found.segments += 1;
+                if found.from_one {
+                    found.gaps.begin_log(&head.stream, &head.name);
+                }
+            }
+            Event::Stored { stream, name, records } => found.gaps.end_log(stream, name, records),
             Event::Log { .. } => {}
             Event::Entry(entry) => {
                 found.entries += 1;
@@ -59,6 +93,7 @@ pub(super) fn check(source: &Source) -> Result<Found, CommandError> {
             }
             Event::Notice(notice) => {
                 notice.tell();
+                found.gone += u64::from(notice.is_gone);
                 // One per file or line that can't be read; a store has at most thousands of files.
                 if notice.is_damage && found.damage.len() < 10_000 {
                     found.damage.push(notice);
@@ -71,9 +106,26 @@ pub(super) fn check(source: &Source) -> Result<Found, CommandError> {
 }
 
 impl Found {
-    /// Whether nothing is damaged, and nothing missing without a report.
+    /// Whether there is something, nothing of it is damaged, and nothing missing without a report.
     pub(super) fn is_good(&self) -> bool {
-        self.damage.is_empty() && self.gaps.unexplained(self.from_one) == 0 && self.gaps.beyond() == 0
+        self.segments > 0
+            && self.damage.is_empty()
+            && self.gaps.unexplained(self.from_one) == 0
+            && self.gaps.beyond() == 0
+    }
+
+    /// Whether what is missing may be what went away while this was reading: sent, between two segments that were read.
+    fn is_doubtful(&self) -> bool {
+        self.gone > 0 && self.gaps.unexplained(self.from_one) > 0
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.segments {
+            0 => "NOTHING to check",
+            _ if self.is_good() => "good",
+            _ if self.is_doubtful() => "changed while it was read, so this is no verdict; check again",
+            _ => "NOT good",
+        }
     }
 
     /// The result, for people.
@@ -127,7 +179,7 @@ impl Found {
         lines.push(format!(
             "{}: {}: {} entries in {} segments; {} problems; {unexplained} entries missing without a report",
             plain(&self.source),
-            if self.is_good() { "good" } else { "NOT good" },
+            self.verdict(),
             self.entries,
             self.segments,
             self.damage.len(),
@@ -151,5 +203,68 @@ fn gap_lines(account: &Account) -> Vec<String> {
     };
     let explained = list(&account.explained, "missing, as reported");
     let unexplained = list(&account.unexplained, "missing without a report of their numbers");
-    explained.into_iter().chain(unexplained).collect()
+    let expired = list(&account.expired, "missing, with all before the first: expired");
+    explained.into_iter().chain(expired).chain(unexplained).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::logs::{entry::Entry, source::SegmentHead};
+
+    fn tell(numbers: &[u64], is_one_gone: bool, sink: &mut Sink<'_>) -> Result<(), CommandError> {
+        let head = SegmentHead {
+            stream: "netlog".into(),
+            writer: "ext".into(),
+            name: String::new(),
+            state: None,
+            bytes: 0,
+            dropped: Default::default(),
+        };
+        sink(Event::Segment(&head))?;
+        for number in numbers {
+            let line = format!(r#"{{"logtail":{{"proc_id":7,"proc_seq":{number}}}}}"#);
+            sink(Event::Entry(Entry::parse("netlog", &line)?))?;
+        }
+        if is_one_gone {
+            sink(Event::Notice(Notice::gone("a.seg", "was sent")))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_sent_while_it_is_checked_is_no_loss() {
+        let source = Source::Directory(PathBuf::from("store"));
+        let mut reads = 0;
+        let found = check_read(&source, &mut |sink| {
+            reads += 1;
+            if reads == 1 { tell(&[1, 4], true, sink) } else { tell(&[4, 5], false, sink) }
+        });
+        assert!(found.unwrap().is_good());
+        assert_eq!(reads, 2);
+        let mut reads = 0;
+        let found = check_read(&source, &mut |sink| {
+            reads += 1;
+            tell(&[1, 4], true, sink)
+        });
+        let found = found.unwrap();
+        assert!(!found.is_good() && found.tell().contains("no verdict"), "{}", found.tell());
+        assert_eq!(reads, READS);
+        let mut reads = 0;
+        let found = check_read(&source, &mut |sink| {
+            reads += 1;
+            tell(&[1, 4], false, sink)
+        });
+        assert!(found.unwrap().tell().contains("NOT good"));
+        assert_eq!(reads, 1);
+    }
+
+    #[test]
+    fn nothing_is_not_good() {
+        let place = tempfile::tempdir().unwrap();
+        let found = check(&Source::Directory(place.path().to_owned())).unwrap();
+        assert!(!found.is_good() && found.tell().contains("NOTHING to check"), "{}", found.tell());
+    }
 }

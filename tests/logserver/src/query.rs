@@ -54,31 +54,32 @@ async fn answer(
     Ok(if stream { as_lines(&found) } else { as_object(&found) })
 }
 
-/// The streams of all collections, or of the one named by `collection-name`.
+/// The streams of all collections, or of the one named by `collection-name`; only those of `instances`, if there are any.
 pub(crate) async fn collections(
     State(shared): State<Shared>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Reply, Reply> {
     let Query(pairs) = query.map_err(|_| Reply::bad_request("the query is not valid"))?;
-    let mut only = None;
+    let (mut only, mut instances) = (None, Vec::new());
     for (name, value) in pairs {
         match name.as_str() {
             "collection-name" if !is_collection_name(&value) => return Err(Reply::invalid_collection()),
             "collection-name" => only = Some(value),
+            "instances" => add_instances(&mut instances, &value).map_err(Reply::bad_request)?,
             _ => {
                 return Err(Reply::bad_request(format!(
-                    "unknown parameter {name:?}; there is collection-name"
+                    "unknown parameter {name:?}; there are collection-name and instances"
                 )));
             }
         }
     }
-    let streams = shared.store.streams(only.as_deref(), MAX_STREAMS + 1).await;
+    let streams = shared.store.streams(only.as_deref(), &instances, MAX_STREAMS + 1).await;
     let mut streams = shared.trouble.watch(streams)?;
     let truncated = streams.len() > usize::try_from(MAX_STREAMS).unwrap_or(usize::MAX);
     if truncated {
         streams.pop();
     }
-    if let (Some(name), true) = (&only, streams.is_empty()) {
+    if let (Some(name), true, true) = (&only, instances.is_empty(), streams.is_empty()) {
         return Err(unknown_collection(name));
     }
     let mut collections = Map::new();
@@ -110,16 +111,7 @@ fn parse(pairs: &[(String, String)]) -> Result<(Filter, bool), String> {
     let mut stream = false;
     for (name, value) in pairs {
         match name.as_str() {
-            "instances" => {
-                for id in value.split(',').filter(|id| !id.is_empty()) {
-                    filter.instances.push(PublicId::parse(id).ok_or_else(|| {
-                        format!("instances: {id:?} is no public ID, which has 64 hexadecimal digits")
-                    })?);
-                }
-                if filter.instances.len() > MAX_INSTANCES {
-                    return Err(format!("instances: at most {MAX_INSTANCES} can be named"));
-                }
-            }
+            "instances" => add_instances(&mut filter.instances, value)?,
             "time-start" => filter.start = Some(time(name, value)?),
             "time-end" => filter.end = Some(time(name, value)?),
             "max-count" => {
@@ -147,6 +139,21 @@ fn parse(pairs: &[(String, String)]) -> Result<(Filter, bool), String> {
         return Err(format!("time-start {start} is after time-end {end}"));
     }
     Ok((filter, stream))
+}
+
+/// Adds the public IDs of a list with commas.
+fn add_instances(instances: &mut Vec<PublicId>, list: &str) -> Result<(), String> {
+    for id in list.split(',').filter(|id| !id.is_empty()) {
+        instances.push(
+            PublicId::parse(id).ok_or_else(|| {
+                format!("instances: {id:?} is no public ID, which has 64 hexadecimal digits")
+            })?,
+        );
+    }
+    if instances.len() > MAX_INSTANCES {
+        return Err(format!("instances: at most {MAX_INSTANCES} can be named"));
+    }
+    Ok(())
 }
 
 fn time(name: &str, value: &str) -> Result<Timestamp, String> {

@@ -131,15 +131,17 @@ impl Store {
         }
     }
 
-    /// The first `max` streams by collection and ID, of all collections or of one.
+    /// The first `max` streams by collection and ID, of all collections or of one, and with any ID or, if there are
+    /// `instances`, one of these.
     pub(crate) async fn streams(
         &self,
         collection: Option<&str>,
+        instances: &[PublicId],
         max: u32,
     ) -> Result<Vec<StreamInfo>, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => Ok(sqlite.streams(collection, max)?),
-            Self::Postgres(postgres) => postgres.streams(collection, max).await,
+            Self::Sqlite(sqlite) => Ok(sqlite.streams(collection, instances, max)?),
+            Self::Postgres(postgres) => postgres.streams(collection, instances, max).await,
         }
     }
 

@@ -7,7 +7,10 @@
 mod tests;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use tuntrail::client::ExportReport;
@@ -37,13 +40,11 @@ pub(crate) struct Arguments {
 impl Arguments {
     fn places(&self) -> Result<(SourceArguments, &Path), CommandError> {
         let server = self.server.clone();
-        match (self.paths.as_slice(), server.url().is_empty()) {
-            ([path, out], true) => Ok((SourceArguments { path: Some(path.clone()), server }, out)),
-            ([out], false) => Ok((SourceArguments { path: None, server }, out)),
-            (_, true) => Err("name what to export and what to write: tuntrail logs export PATH OUT".into()),
-            (_, false) => {
-                Err("with --server, name only what to write: a file .tar.zst or a directory".into())
-            }
+        match (self.paths.as_slice(), server.is_some()) {
+            ([path, out], false) => Ok((SourceArguments { path: Some(path.clone()), server }, out)),
+            ([out], true) => Ok((SourceArguments { path: None, server }, out)),
+            (_, false) => Err("name what to export and what to write: tuntrail logs export PATH OUT".into()),
+            (_, true) => Err("with --server, name only what to write: a file .tar.zst or a directory".into()),
         }
     }
 }
@@ -55,15 +56,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         0 => String::new(),
         count => format!("; {count} parts could not be read"),
     };
-    println!(
+    Ok(writeln!(
+        std::io::stdout(),
         "{}: {} records in {} segments, {} log files, {}{problems}",
         out.display(),
         report.records,
         report.segments,
         report.log_files,
         text::bytes(report.bytes),
-    );
-    Ok(())
+    )?)
 }
 
 /// Writes what `source` holds to `out`.
@@ -90,6 +91,7 @@ pub(super) fn export(source: &Source, out: &Path, now: Timestamp) -> Result<Expo
                     writer.miss();
                 }
             }
+            Event::Stored { .. } => {}
         }
         Ok(())
     })?;

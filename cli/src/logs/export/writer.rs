@@ -91,7 +91,7 @@ impl Writer {
     /// The lines that follow are of this segment.
     pub(super) fn segment(&mut self, stream: &str, name: &str) -> io::Result<()> {
         self.flush()?;
-        self.segment = (component(stream), component(name), 0);
+        self.segment = (directory(stream), component(name), 0);
         self.report.segments += 1;
         Ok(())
     }
@@ -207,6 +207,14 @@ fn private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// The name of a stream's directory. One that the layout uses for something else gets `_` behind it; so do those that differ
+/// in case alone, for systems that don't.
+fn directory(stream: &str) -> String {
+    let name = component(stream);
+    let is_taken = [DIAGNOSTICS, MANIFEST, SUMMARY].iter().any(|taken| name.eq_ignore_ascii_case(taken));
+    if is_taken { name + "_" } else { name }
+}
+
 /// A name of one file, made of what a server or another export calls something. It leads nowhere else.
 fn component(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -241,6 +249,23 @@ mod tests {
             assert_eq!(component(name), expected, "{name:?}");
         }
         assert_eq!(component(&"x".repeat(1_000)).len(), MAX_NAME);
+    }
+
+    #[test]
+    fn a_stream_that_is_named_like_a_part_of_the_layout_stays_a_stream() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
+        let mut writer = Writer::begin(&out, Timestamp::UNIX_EPOCH, &Manifest::default()).unwrap();
+        for stream in ["diagnostics", "manifest.json", "Summary.json"] {
+            writer.segment(stream, "log").unwrap();
+            writer.line("{}", true).unwrap();
+        }
+        writer.log("0.log", &mut "one".as_bytes()).unwrap();
+        writer.finish().unwrap();
+        for name in ["diagnostics_", "manifest.json_", "Summary.json_"] {
+            assert_eq!(fs::read_to_string(out.join(name).join("log.jsonl")).unwrap(), "{}\n", "{name}");
+        }
+        assert!(out.join("manifest.json").is_file() && out.join("diagnostics/0.log").is_file());
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::{
         notice::Notice,
         row::{Row, rows},
         source::Event,
+        verify::READS,
     },
 };
 
@@ -91,6 +92,8 @@ pub(super) struct Kinds {
     pub(super) flow_events: u64,
     pub(super) sessions: u64,
     pub(super) samples: u64,
+    /// Lines of our own log: they are not shown.
+    pub(super) lines: u64,
     /// Of other programs or later versions: they are not shown.
     pub(super) others: u64,
     /// Told twice, and counted once.
@@ -127,20 +130,56 @@ pub(super) struct Gathered {
     pub(super) pauses: Pauses,
     pub(super) losses: Losses,
     pub(super) gaps: Gaps,
-    /// Whether numbers should begin with 1.
-    pub(super) from_one: bool,
+    /// Which numbers should be there.
+    pub(super) numbers: Numbers,
     pub(super) notices: Vec<Notice>,
     pub(super) notices_left_out: u64,
+    /// All that could not be read, listed or not.
+    pub(super) damage: u64,
+    /// Segments that went away while the others were read.
+    gone: u64,
+}
+
+/// Which numbers of a process should be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// All from the first that is: a store gives away what was sent.
+    #[default]
+    FromTheFirst,
+    /// All from 1 that have not expired: at a server.
+    All,
+    /// Nobody knows. A server that is asked for what is new tells of some old entries, too: those without a time.
+    Unknown,
 }
 
 impl Gathered {
     /// Adds up what `filter` wants of `source`.
     pub(super) fn of(source: &Source, filter: &Filter) -> Result<Self, CommandError> {
-        let from_one = matches!(source, Source::Server(_)) && filter.since.is_none();
-        let mut gathered = Self { from_one, ..Self::default() };
+        let mut gathered = Self::once(source, filter)?;
+        for _ in 1..READS {
+            if !gathered.is_doubtful() {
+                break;
+            }
+            Notice::remark(source.name(), "changed while it was read; it is read again").tell();
+            gathered = Self::once(source, filter)?;
+        }
+        Ok(gathered)
+    }
+
+    fn once(source: &Source, filter: &Filter) -> Result<Self, CommandError> {
+        let numbers = match (source, filter.since) {
+            (Source::Server(_), None) => Numbers::All,
+            (Source::Server(_), Some(_)) => Numbers::Unknown,
+            _ => Numbers::FromTheFirst,
+        };
+        let mut gathered = Self { numbers, ..Self::default() };
         source.read(filter.since, &mut |event| {
             match event {
+                Event::Segment(head) if numbers == Numbers::All => {
+                    gathered.gaps.begin_log(&head.stream, &head.name);
+                }
                 Event::Segment(_) | Event::Log { .. } => {}
+                Event::Stored { stream, name, records } => gathered.gaps.end_log(stream, name, records),
                 Event::Notice(notice) => gathered.note(notice),
                 Event::Entry(entry) => gathered.add(&entry, filter),
             }
@@ -149,9 +188,22 @@ impl Gathered {
         Ok(gathered)
     }
 
+    /// How many numbers are missing without a report.
+    pub(super) fn missing(&self) -> u64 {
+        match self.numbers {
+            Numbers::Unknown => 0,
+            numbers => self.gaps.unexplained(numbers == Numbers::All),
+        }
+    }
+
+    /// Whether what is missing may be what went away while this was reading: sent, between two segments that were read.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.gone > 0 && self.missing() > 0
+    }
+
     /// Whether there is nothing to show.
     pub(super) fn is_empty(&self) -> bool {
-        let Kinds { windows, flow_events, sessions, samples, others: _, repeated: _ } = self.kinds;
+        let Kinds { windows, flow_events, sessions, samples, lines: _, others: _, repeated: _ } = self.kinds;
         windows + flow_events + sessions + samples == 0
     }
 
@@ -162,12 +214,13 @@ impl Gathered {
 
     fn note(&mut self, notice: Notice) {
         notice.tell();
+        self.damage += u64::from(notice.is_damage);
+        self.gone += u64::from(notice.is_gone);
         if self.notices.len() < MAX_NOTICES {
-            let Notice { place, what, is_damage } = notice;
             self.notices.push(Notice {
-                place: cut(&place).into_owned(),
-                what: what.chars().take(300).collect(),
-                is_damage,
+                place: cut(&notice.place).into_owned(),
+                what: notice.what.chars().take(300).collect(),
+                ..notice
             });
         } else {
             self.notices_left_out += 1;
@@ -209,6 +262,7 @@ impl Gathered {
             Body::Flow(event) => self.flow(event),
             Body::Session(_) => self.kinds.sessions += 1,
             Body::Sockets(sockets) => self.sample(sockets),
+            Body::Log(_) => self.kinds.lines += 1,
             Body::Drops(_) | Body::LostSessions(_) | Body::Other => self.kinds.others += 1,
         }
     }

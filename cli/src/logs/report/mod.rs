@@ -45,8 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     // Before the work is done for nothing.
     check_place(out)?;
     let bytes = report(&source, filter, out, Timestamp::now())?;
-    println!("{}: {}; open it in a browser", out.display(), text::bytes(bytes));
-    Ok(())
+    Ok(writeln!(io::stdout(), "{}: {}; open it in a browser", out.display(), text::bytes(bytes))?)
 }
 
 /// Writes the page about what `filter` wants of `source`. Returns its length.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    gather::{Gathered, Kinds, MAX_DEVICES, Sum},
+    gather::{Gathered, Kinds, MAX_DEVICES, Numbers, Sum},
     markup::{Html, attribute},
     plot::{span, stamp},
     sections,
@@ -74,8 +74,16 @@ impl Page<'_> {
         let chosen = if chosen.is_empty() {
             String::new()
         } else {
+            let numbers = match gathered.numbers {
+                Numbers::Unknown => {
+                    "drop reports those of everything that the server tells with it; missing numbers were not looked for"
+                }
+                Numbers::All | Numbers::FromTheFirst => {
+                    "drop reports and missing numbers those of everything"
+                }
+            };
             format!(
-                "<p>Only: {}. Gaps are those of all traffic in that time, drop reports and missing numbers those of everything.</p>",
+                "<p>Only: {}. Gaps are those of all traffic in that time, {numbers}.</p>",
                 chosen.iter().map(|option| Html::text(option).to_string()).collect::<Vec<_>>().join(", ")
             )
         };
@@ -97,16 +105,19 @@ impl Page<'_> {
 
 /// Whether something is missing, first of all.
 fn status(gathered: &Gathered) -> Html {
-    let damage =
-        gathered.notices.iter().filter(|notice| notice.is_damage).count() as u64 + gathered.notices_left_out;
+    let damage = gathered.damage;
     let dropped = gathered.losses.records();
-    let missing = gathered.gaps.unexplained(gathered.from_one);
+    let missing = gathered.missing();
     let mut parts = Vec::new();
     if damage > 0 {
         parts.push(format!("{} could not be read", counted(damage, "thing")));
     }
     if missing > 0 {
-        parts.push(format!("{} missing without a report", counted(missing, "record")));
+        let doubt = if gathered.is_doubtful() { ", or sent while this was reading" } else { "" };
+        parts.push(format!("{} missing without a report{doubt}", counted(missing, "record")));
+    }
+    if gathered.gaps.beyond() > 0 {
+        parts.push(format!("{} not accounted for", counted(gathered.gaps.beyond(), "number")));
     }
     if dropped > 0 {
         parts.push(format!("{} given up, as drop reports say", counted(dropped, "record")));
@@ -115,7 +126,11 @@ fn status(gathered: &Gathered) -> Html {
         let packets = counted(gathered.overflow_packets, "packet");
         parts.push(format!("{packets} counted without addresses, for want of room"));
     }
-    let (class, said) = match (damage + missing, parts.is_empty()) {
+    let is_lossless = damage == 0 && (missing == 0 || gathered.is_doubtful());
+    let (class, said) = match (u64::from(!is_lossless), parts.is_empty()) {
+        (_, true) if gathered.numbers == Numbers::Unknown => {
+            ("good", "Nothing was dropped, and everything could be read".into())
+        }
         (_, true) => {
             ("good", "Complete: nothing was dropped, nothing is missing, everything could be read".into())
         }
@@ -127,7 +142,7 @@ fn status(gathered: &Gathered) -> Html {
 }
 
 fn facts(gathered: &Gathered) -> Html {
-    let Kinds { windows, flow_events, sessions, samples, others: _, repeated: _ } = gathered.kinds;
+    let Kinds { windows, flow_events, sessions, samples, lines: _, others: _, repeated: _ } = gathered.kinds;
     let mut carried = Sum::default();
     for (class, sum) in &gathered.classes {
         if *class != Series::Physical {

@@ -1,7 +1,7 @@
 //! The sections of the page, one function each. Pure.
 
 use super::{
-    gather::{DURATIONS, Flows, Gathered, LabelSum, Sum, Talker},
+    gather::{DURATIONS, Flows, Gathered, LabelSum, Numbers, Sum, Talker},
     heaviest::Heaviest,
     losses::{Losses, When},
     markup::{Html, bar, extra, legend, number, table, text as texts},
@@ -56,7 +56,7 @@ pub(super) fn all(gathered: Gathered, view: Option<&View>) -> Vec<Html> {
         sections.push(section(4, pauses(gathered.pauses)));
     }
     let mut last = drops(&gathered.losses);
-    last += &missing(&gathered.gaps, gathered.from_one);
+    last += &missing(&gathered.gaps, gathered.numbers);
     last += &problems(&gathered.notices, gathered.notices_left_out);
     let kinds = gathered.kinds;
     let entries = |count: u64, said: &str| match count {
@@ -65,6 +65,7 @@ pub(super) fn all(gathered: Gathered, view: Option<&View>) -> Vec<Html> {
         count => none(&format!("{} entries were {said}.", grouped(count))),
     };
     last += &entries(kinds.repeated, "told more than once, and counted once");
+    last += &entries(kinds.lines, "of the SDK's own log, and left out");
     last += &entries(kinds.others, "of another program or a later version, and left out");
     sections.push(section(5, last));
     sections
@@ -428,8 +429,13 @@ fn drop_reason(reason: &str) -> &'static str {
     }
 }
 
-fn missing(gaps: &Gaps, from_one: bool) -> String {
-    let accounts = gaps.accounts(from_one);
+fn missing(gaps: &Gaps, numbers: Numbers) -> String {
+    if numbers == Numbers::Unknown {
+        return none(
+            "Missing numbers were not looked for: of a server, that takes all records, and these are only those since a time.",
+        );
+    }
+    let accounts = gaps.accounts(numbers == Numbers::All);
     let missing: Vec<_> = accounts.iter().filter(|account| !account.unexplained.is_empty()).collect();
     let mut html = String::new();
     if !missing.is_empty() {

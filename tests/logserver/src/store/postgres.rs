@@ -38,7 +38,9 @@ const SELECT: &str = "
     JOIN tuntrail.streams w ON w.id = e.writer
     WHERE s.collection = $1";
 
-/// The conflict needs no name: in a partitioned table the dedupe key has the time in it, too.
+/// The conflict needs no name: in a partitioned table the dedupe key has the time in it, too. An entry without a time of its
+/// own, such as a drop report, has that of its arrival, so that a repetition must be looked for. Nobody adds one meanwhile:
+/// the stream's row is locked.
 const INSERT: &str = "
     WITH inserted AS (
         INSERT INTO tuntrail.entries
@@ -46,6 +48,9 @@ const INSERT: &str = "
         SELECT $1, $2, e.proc_id, e.proc_seq, e.time, e.client_time, $3, e.error, e.payload
         FROM unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[])
             WITH ORDINALITY AS e (proc_id, proc_seq, time, client_time, error, payload, position)
+        WHERE e.client_time IS NOT NULL OR e.proc_seq IS NULL OR NOT EXISTS (
+            SELECT FROM tuntrail.entries x
+            WHERE x.stream = $1 AND x.writer = $2 AND x.proc_id = e.proc_id AND x.proc_seq = e.proc_seq)
         ORDER BY e.position
         ON CONFLICT DO NOTHING
         RETURNING octet_length(payload) + coalesce(octet_length(error), 0) AS length
@@ -130,18 +135,22 @@ impl Postgres {
     pub(crate) async fn streams(
         &self,
         collection: Option<&str>,
+        instances: &[PublicId],
         max: u32,
     ) -> Result<Vec<StreamInfo>, StoreError> {
         let client = self.client().await?;
+        let instances: Vec<&[u8]> = instances.iter().map(|id| &id.as_bytes()[..]).collect();
         let work = async {
             let statement = client
                 .prepare_cached(
                     "SELECT collection, encode(public_id, 'hex'), first_seen, bytes, records
-                     FROM tuntrail.streams WHERE $1::text IS NULL OR collection = $1
-                     ORDER BY collection, public_id LIMIT $2",
+                     FROM tuntrail.streams
+                     WHERE ($1::text IS NULL OR collection = $1)
+                         AND (cardinality($2::bytea[]) = 0 OR public_id = ANY ($2))
+                     ORDER BY collection, public_id LIMIT $3",
                 )
                 .await?;
-            let rows = client.query(&statement, &[&collection, &i64::from(max)]).await?;
+            let rows = client.query(&statement, &[&collection, &instances, &i64::from(max)]).await?;
             rows.iter().map(read_stream).collect()
         };
         let result = timeout(self.patience.saturating_mul(2), work).await;

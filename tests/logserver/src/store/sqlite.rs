@@ -106,13 +106,28 @@ impl Sqlite {
         Ok(Some(found))
     }
 
-    pub(crate) fn streams(&self, collection: Option<&str>, max: u32) -> rusqlite::Result<Vec<StreamInfo>> {
+    pub(crate) fn streams(
+        &self,
+        collection: Option<&str>,
+        instances: &[PublicId],
+        max: u32,
+    ) -> rusqlite::Result<Vec<StreamInfo>> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT collection, public_id, first_seen, bytes, records FROM streams
-             WHERE ?1 IS NULL OR collection = ?1 ORDER BY collection, public_id LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![collection, max], |row| {
+        let mut sql =
+            "SELECT collection, public_id, first_seen, bytes, records FROM streams WHERE true".to_owned();
+        let mut values = Vec::new();
+        if let Some(collection) = collection {
+            sql += " AND collection = ?";
+            values.push(Value::from(collection.to_owned()));
+        }
+        if !instances.is_empty() {
+            sql += &format!(" AND public_id IN ({})", vec!["?"; instances.len()].join(","));
+            values.extend(instances.iter().map(|id| Value::from(id.as_bytes().to_vec())));
+        }
+        sql += " ORDER BY collection, public_id LIMIT ?";
+        values.push(i64::from(max).into());
+        let mut statement = connection.prepare(&sql)?;
+        let rows = statement.query_map(params_from_iter(values), |row| {
             Ok(StreamInfo {
                 collection: row.get(0)?,
                 public_id: PublicId::from_bytes(row.get(1)?).to_string(),
@@ -300,7 +315,7 @@ mod tests {
         drop(store);
         let store = Sqlite::open(&database, &Limits::default()).unwrap();
         assert_eq!(insert(&store, 1, None, &[entry(7, 1, "{}")]).duplicates, 1);
-        let info = store.streams(Some("c"), 9).unwrap().remove(0);
+        let info = store.streams(Some("c"), &[], 9).unwrap().remove(0);
         assert_eq!((info.records, info.bytes, info.public_id), (1, 2, text(1)));
         #[cfg(unix)]
         for file in fs::read_dir(folder.path()).unwrap() {

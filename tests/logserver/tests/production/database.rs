@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use tuntrail_logserver::{Database, Server, ServerConfig};
+use tuntrail_logserver::{Database, Limits, PostgresUrl, Server, ServerConfig, ServerError};
 
 use crate::cluster::Cluster;
 
@@ -43,4 +43,15 @@ impl Fresh {
             Self::Sqlite(_) => panic!("for PostgreSQL only"),
         }
     }
+}
+
+/// A file of docs/collector.
+pub(crate) fn documented(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/collector").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// A server on a PostgreSQL database.
+pub(crate) fn start_on(url: PostgresUrl, limits: Limits) -> Result<Server, ServerError> {
+    Server::start(ServerConfig { database: Database::Postgres(url), limits, ..ServerConfig::default() })
 }

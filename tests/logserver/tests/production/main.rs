@@ -19,6 +19,8 @@ mod database;
 #[cfg(test)]
 mod front;
 #[cfg(test)]
+mod partitions;
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod program;

@@ -4,12 +4,12 @@ use std::{io::Write, sync::mpsc::channel, thread, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tuntrail_logserver::{Database, Limits, PostgresUrl, Server, ServerConfig, ServerError, public_id};
+use tuntrail_logserver::{Database, Limits, PostgresUrl, ServerConfig, ServerError, public_id};
 
 use crate::{
     certificate::Certificate,
     cluster::{Cluster, OWNER, PASSWORD, free_port},
-    database::Fresh,
+    database::{Fresh, documented, start_on},
     support::*,
 };
 
@@ -291,33 +291,50 @@ fn old_entries_expire_by_their_arrival() {
 }
 
 #[test]
-fn with_a_partition_for_each_day_an_entry_still_is_stored_once() {
+fn a_stream_without_entries_expires_and_no_other() {
+    let Some(database) = Fresh::postgres() else { return };
+    let server = database.server();
+    let third = "3".repeat(64);
+    // Of the first there will be only a copy, of the third nothing, and the fourth is new.
+    let path = format!("{}?copyId={OTHER}", upload_path());
+    assert_eq!(send(&server, "POST", &path, &[], entry(7, 1).as_bytes()).status, 200);
+    for private in [&third, &"4".repeat(64)] {
+        let path = format!("/c/{COLLECTION}/{private}");
+        assert_eq!(send(&server, "POST", &path, &[], entry(8, 1).as_bytes()).status, 200);
+    }
+    let id = |private: &str| format!("decode('{}', 'hex')", public_id(private).unwrap());
+    let old = format!("public_id IN ({}, {}, {})", id(PRIVATE), id(OTHER), id(&third));
+    database.sql(&format!(
+        "UPDATE tuntrail.streams SET first_seen = first_seen - 86400 * 31 * 1000000000::bigint WHERE {old}"
+    ));
+    database.sql("DELETE FROM tuntrail.entries WHERE writer = stream");
+    // One stream at a time, so that it takes several steps.
+    database.sql("CALL tuntrail.expire('30 days', 1)");
+    let rest = database.sql("SELECT encode(public_id, 'hex') FROM tuntrail.streams ORDER BY public_id");
+    let mut expected = [PRIVATE, OTHER, &"4".repeat(64)].map(|private| vec![public_id(private).unwrap()]);
+    expected.sort();
+    assert_eq!(rest, expected);
+    // The stream may begin anew.
+    let path = format!("/c/{COLLECTION}/{third}");
+    let again = send(&server, "POST", &path, &[], entry(8, 1).as_bytes());
+    assert_eq!(again.json(), json!({"stored": 1, "duplicates": 0}));
+}
+
+#[test]
+fn a_stream_that_an_upload_is_about_to_fill_does_not_expire() {
     let Some(database) = Fresh::postgres() else { return };
     let Fresh::Postgres(cluster, name) = &database else { unreachable!() };
-    drop(database.server());
-    cluster.sql(name, &documented("partitions.sql"));
-    cluster.sql(name, "CALL tuntrail.make_partitions('2026-01-01', 3)");
     let server = database.server();
-    let dated = |day: &str, seq: u32| {
-        format!(r#"{{"logtail":{{"client_time":"{day}T12:00:00Z","proc_id":7,"proc_seq":{seq}}}}}"#)
-    };
-    let batch = ["2026-01-01", "2026-01-02", "2026-01-03", "2031-12-24", "1970-01-01"];
-    let batch: Vec<_> = (1..).zip(batch).map(|(seq, day)| dated(day, seq)).collect();
-    let body = format!("[{}]", batch.join(","));
-    assert_eq!(upload(&server, &body).json(), json!({"stored": 5, "duplicates": 0}));
-    assert_eq!(upload(&server, &body).json(), json!({"stored": 0, "duplicates": 5}));
-    let tables = "SELECT tableoid::regclass::text, count(*) FROM tuntrail.entries GROUP BY 1 ORDER BY 1";
-    let expected = [
-        ["tuntrail.entries_20260101", "1"],
-        ["tuntrail.entries_20260102", "1"],
-        ["tuntrail.entries_20260103", "1"],
-        ["tuntrail.entries_other_days", "2"],
-    ];
-    assert_eq!(cluster.sql(name, tables), expected);
-    cluster.sql(name, "CALL tuntrail.drop_partitions('2026-01-02')");
-    assert_eq!(cluster.sql(name, tables), expected[1..]);
-    assert_eq!(server.entries(COLLECTION).unwrap().len(), 4);
-    assert_eq!(cluster.sql(name, &format!("SELECT tuntrail.forget('{PUBLIC}')")), [["4"]]);
+    assert_eq!(upload(&server, &entry(7, 1)).status, 200);
+    database.sql("DELETE FROM tuntrail.entries; UPDATE tuntrail.streams SET first_seen = 0");
+    // What an upload does first.
+    let (runtime, upload) = cluster.connect(name);
+    runtime.block_on(upload.batch_execute("BEGIN; SELECT FROM tuntrail.streams FOR NO KEY UPDATE")).unwrap();
+    database.sql("CALL tuntrail.expire('30 days')");
+    runtime.block_on(upload.batch_execute("COMMIT")).unwrap();
+    assert_eq!(database.sql("SELECT count(*) FROM tuntrail.streams"), [["1"]]);
+    database.sql("CALL tuntrail.expire('30 days')");
+    assert_eq!(database.sql("SELECT count(*) FROM tuntrail.streams"), [["0"]]);
 }
 
 #[test]
@@ -367,14 +384,4 @@ fn the_documented_queries_answer_also_beside_hostile_entries() {
     let logs = answers.next().unwrap();
     assert_eq!(logs[0][0], PUBLIC);
     assert_eq!(answers.map(drop).count(), 2, "all of them are sound");
-}
-
-/// A file of docs/collector.
-fn documented(name: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/collector").join(name);
-    std::fs::read_to_string(path).unwrap()
-}
-
-fn start_on(url: PostgresUrl, limits: Limits) -> Result<Server, ServerError> {
-    Server::start(ServerConfig { database: Database::Postgres(url), limits, ..ServerConfig::default() })
 }

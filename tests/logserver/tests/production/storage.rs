@@ -308,6 +308,13 @@ fn collections_and_health_tell_the_totals(database: &Fresh) {
     assert_eq!((&info["records"], &info["size"]), (&json!(2), &json!(2 * r#"{"text":"x"}"#.len())));
     assert_eq!(get(&server, &format!("/collections?collection-name={COLLECTION}")).json(), list);
     assert_eq!(get(&server, "/collections?collection-name=other").status, 404);
+    let upper = PUBLIC.to_uppercase();
+    for query in [format!("instances={upper}"), format!("collection-name={COLLECTION}&instances={PUBLIC}")] {
+        assert_eq!(get(&server, &format!("/collections?{query}")).json(), list, "{query}");
+    }
+    let none = format!("/collections?collection-name={COLLECTION}&instances={}", "0".repeat(64));
+    assert_eq!(get(&server, &none).json(), json!({"collections": {}}));
+    assert_eq!(get(&server, "/collections?instances=xyz").status, 400);
     let health = get(&server, "/health").json();
     assert_eq!(
         (&health["status"], &health["stored"], &health["duplicates"]),

@@ -5,9 +5,14 @@ mod fixture;
 use std::{fs, path::Path};
 
 use roxmltree::{Document, Node};
+use tuntrail_logserver::{Server, ServerConfig};
 
 use self::fixture::{Day, Sums};
 use super::*;
+use crate::logs::{
+    server::ServerArguments,
+    tests::{many, numbered, post, store_with, window},
+};
 
 const NOW: &str = "2026-01-03T08:00:00Z";
 
@@ -216,7 +221,7 @@ fn a_page_of_nothing_says_so() {
     assert!(text_of(parsed(&page).root_element()).contains("holds no records"));
     let filter = Filter { class: Some("exit".into()), ..Filter::default() };
     let directory = place.path().join("day");
-    let source = export_of(&directory, &[crate::logs::tests::window(1)]);
+    let source = export_of(&directory, &[window(1)]);
     assert!(page_of(&source, &filter).contains("No record is of the chosen kind"));
 }
 
@@ -247,7 +252,7 @@ fn filters_choose_what_is_added_up() {
 
 #[test]
 fn a_store_is_reported_on_while_its_writer_has_it_open() {
-    let bed = crate::logs::tests::store_with(&crate::logs::tests::many(50));
+    let bed = store_with(&many(50));
     let page = page_of(&Source::at(bed.path()).unwrap(), &Filter::default());
     assert_eq!(table(&parsed(&page), "Totals")[0][1..], ["350", "0", "50"]);
     assert!(page.contains("Complete: nothing was dropped"));
@@ -279,6 +284,51 @@ fn missing_numbers_damage_and_later_records_are_told_and_the_rest_is_shown() {
     assert!(said.contains("holds a line that is no entry"), "{said}");
     assert!(said.contains("2 entries were of another program or a later version"), "{said}");
     assert_eq!(table(&document, "Totals")[0][1], "14");
+}
+
+#[test]
+fn of_a_server_asked_for_what_is_new_missing_numbers_are_not_looked_for() {
+    let server = Server::start(ServerConfig::default()).unwrap();
+    // A drop report has no time: the server gives it that of its arrival.
+    let report = r#"{"logtail":{"proc_id":7,"proc_seq":1},"tuntrail":{"drops":[]}}"#;
+    let entries: Vec<_> = (20..25).map(numbered).chain([report.to_owned()]).collect();
+    post(&server, "netlog.example", &format!("[{}]", entries.join(",")));
+    let source = Source::Server(ServerArguments::at(&server.base_url()));
+    let page = page_of(&source, &Filter::default());
+    assert!(page.contains("18 records missing without a report"), "{page}");
+    let since = Filter { since: Some("2026-01-02T03:04:22Z".parse().unwrap()), ..Filter::default() };
+    let page = page_of(&source, &since);
+    assert!(!page.contains("missing without a report") && !page.contains("status bad"), "{page}");
+    assert!(page.contains("missing numbers were not looked for") && !page.contains("Complete"), "{page}");
+}
+
+#[test]
+fn remarks_are_no_damage_however_many_there_are() {
+    let place = tempfile::tempdir().unwrap();
+    let source = export_of(place.path(), &[window(1)]);
+    for number in 0..150 {
+        fs::write(place.path().join(format!("{number}.jpg")), "mine").unwrap();
+    }
+    let page = page_of(&source, &Filter::default());
+    assert!(page.contains("Complete") && page.contains("and 50 more"), "{page}");
+}
+
+#[test]
+fn numbers_that_are_beyond_accounting_are_told_first_of_all() {
+    // In more pieces than are kept apart.
+    let lines: Vec<_> =
+        (0..100_010).map(|n| format!(r#"{{"logtail":{{"proc_id":7,"proc_seq":{}}}}}"#, 2 * n + 1)).collect();
+    let page = page_of_lines(&lines);
+    assert!(page.contains("10 numbers not accounted for") && !page.contains("Complete"), "{}", page.len());
+}
+
+#[test]
+fn lines_of_our_own_log_are_told_apart_from_what_is_not_known() {
+    let line =
+        r#"{"time":"2026-01-02T03:04:05.123Z","severity":"INFO","message":"ready","target":"tuntrail"}"#;
+    let page = page_of_lines(&[window(1), line.to_owned()]);
+    assert!(page.contains("1 entry was of the SDK's own log"), "{page}");
+    assert!(!page.contains("of another program"), "{page}");
 }
 
 #[test]

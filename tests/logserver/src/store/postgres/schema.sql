@@ -41,6 +41,8 @@ CREATE TABLE tuntrail.entries (
 CREATE INDEX entries_by_time ON tuntrail.entries (stream, time);
 -- For the retention. Entries arrive in the order of this column, so a few pages of index serve any number of them.
 CREATE INDEX entries_by_arrival ON tuntrail.entries USING brin (server_time);
+-- For deleting a log: whether it has copies in other streams, which few have.
+CREATE INDEX entries_copies ON tuntrail.entries (writer) WHERE writer <> stream;
 
 -- A time as entries.time has it.
 CREATE FUNCTION tuntrail.nanos(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -75,10 +77,11 @@ DECLARE
     gone bigint;
     copies bigint;
 BEGIN
-    -- Takes the rows' locks in the order in which uploads take them.
+    -- Takes locks in the order in which uploads and partitions.sql take them.
+    LOCK TABLE tuntrail.streams IN ROW EXCLUSIVE MODE;
     PERFORM FROM tuntrail.streams WHERE public_id = id_bytes ORDER BY collection FOR UPDATE;
     DELETE FROM tuntrail.entries e USING tuntrail.streams s
-        WHERE s.public_id = id_bytes AND e.writer = s.id AND e.stream <> s.id;
+        WHERE s.public_id = id_bytes AND e.writer = s.id AND e.writer <> e.stream;
     GET DIAGNOSTICS copies = ROW_COUNT;
     DELETE FROM tuntrail.entries e USING tuntrail.streams s WHERE s.public_id = id_bytes AND e.stream = s.id;
     GET DIAGNOSTICS gone = ROW_COUNT;
@@ -87,13 +90,15 @@ BEGIN
 END
 $$;
 
--- Deletes entries that arrived longer ago than keep, in steps that hold no lock for long.
--- Call it by itself, not in a transaction.
+-- Deletes entries that arrived longer ago than keep, and then the streams that are as old and have none left, in steps that
+-- hold no lock for long. Call it by itself, not in a transaction.
 CREATE PROCEDURE tuntrail.expire(keep interval, step integer DEFAULT 10000) LANGUAGE plpgsql
 AS $$
 DECLARE
     arrived_before bigint := tuntrail.nanos(now() - keep);
     gone bigint;
+    empty bigint[];
+    last bigint := 0;
 BEGIN
     LOOP
         DELETE FROM tuntrail.entries
@@ -101,6 +106,20 @@ BEGIN
         GET DIAGNOSTICS gone = ROW_COUNT;
         COMMIT;
         EXIT WHEN gone < step;
+    END LOOP;
+    LOOP
+        -- An upload holds the lock of its stream: such a stream is skipped.
+        empty := ARRAY(SELECT s.id FROM tuntrail.streams s
+            WHERE s.id > last AND s.first_seen < arrived_before
+                AND NOT EXISTS (SELECT FROM tuntrail.entries e WHERE e.stream = s.id)
+            ORDER BY s.id LIMIT step FOR UPDATE OF s SKIP LOCKED);
+        EXIT WHEN cardinality(empty) = 0;
+        last := empty[cardinality(empty)];
+        -- What was stored before the lock was had is seen by a statement of its own.
+        DELETE FROM tuntrail.streams s WHERE s.id = ANY (empty)
+            AND NOT EXISTS (SELECT FROM tuntrail.entries e WHERE e.stream = s.id)
+            AND NOT EXISTS (SELECT FROM tuntrail.entries e WHERE e.writer = s.id AND e.writer <> e.stream);
+        COMMIT;
     END LOOP;
 END
 $$;
