@@ -3,15 +3,12 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{RecvFlags, Shutdown, recvfrom, shutdown};
 use tracing::debug;
 
 use crate::demo::topology::{Exchange, activities};
@@ -23,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Running servers. Dropping them stops and joins their threads.
 pub(super) struct Servers {
-    stopping: Arc<AtomicBool>,
     listeners: Vec<Arc<TcpListener>>,
     sockets: Vec<Arc<UdpSocket>>,
     threads: Vec<JoinHandle<()>>,
@@ -32,12 +28,7 @@ pub(super) struct Servers {
 impl Servers {
     /// Binds every destination in the network namespace of the calling thread.
     pub(super) fn start() -> io::Result<Self> {
-        let mut servers = Self {
-            stopping: Arc::new(AtomicBool::new(false)),
-            listeners: Vec::new(),
-            sockets: Vec::new(),
-            threads: Vec::new(),
-        };
+        let mut servers = Self { listeners: Vec::new(), sockets: Vec::new(), threads: Vec::new() };
         for activity in activities() {
             match activity.exchange {
                 Exchange::Tcp { .. } => servers.serve_tcp(activity.to)?,
@@ -67,13 +58,11 @@ impl Servers {
     fn serve_udp(&mut self, at: SocketAddr) -> io::Result<()> {
         let socket = Arc::new(UdpSocket::bind(at)?);
         self.sockets.push(Arc::clone(&socket));
-        let stopping = Arc::clone(&self.stopping);
         self.spawn(move || {
             let mut datagram = [0; 2048];
-            while let Ok((length, from)) = socket.recv_from(&mut datagram) {
-                if stopping.load(Ordering::Relaxed) {
-                    return;
-                }
+            // Not by std, which panics when a socket that was shut down gives a datagram without a sender.
+            while let Ok((length, _, from)) = recvfrom(&socket, &mut datagram, RecvFlags::empty()) {
+                let Some(from) = from.and_then(|from| SocketAddr::try_from(from).ok()) else { return };
                 if let Some(content) = datagram.get(..length)
                     && let Err(error) = socket.send_to(content, from)
                 {
@@ -91,7 +80,6 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
         // Shutting a socket down ends a blocking accept or receive on it; an error means that it has ended already.
         for listener in &self.listeners {
             let _ = shutdown(listener, Shutdown::Both);
