@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::net::{RecvFlags, Shutdown, recvfrom, shutdown};
 use tuntrail_netlab::linux::Namespace;
 
 use super::NetError;
@@ -132,7 +133,7 @@ impl Drop for Relay {
         // Shutting down wakes the threads that receive; the others end with their queues.
         for socket in [&self.state.near, &self.state.far] {
             // An error only says that a socket without a connection was shut down.
-            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+            let _ = shutdown(socket, Shutdown::Both);
         }
         for thread in self.threads.drain(..) {
             drop(thread.join());
@@ -145,15 +146,17 @@ impl State {
     fn take(&self, out: bool, queue: &SyncSender<(Instant, Vec<u8>)>) {
         let mut buffer = vec![0; DATAGRAM];
         loop {
-            let received =
-                if out { self.near.recv_from(&mut buffer) } else { self.far.recv_from(&mut buffer) };
+            // Not by std, which panics when a socket that was shut down gives a datagram without a sender.
+            let socket = if out { &self.near } else { &self.far };
+            let received = recvfrom(socket, buffer.as_mut_slice(), RecvFlags::empty());
             if self.ended.load(Ordering::Relaxed) {
                 return;
             }
             // Errors are old news of the peer's port; the next call tells more.
-            let Ok((length, from)) = received else { continue };
+            let Ok((length, _, from)) = received else { continue };
             if out {
-                *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
+                let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+                *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = from;
             }
             let datagram = buffer.get(..length).unwrap_or_default().to_vec();
             match queue.try_send((Instant::now(), datagram)) {
