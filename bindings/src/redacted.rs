@@ -43,6 +43,8 @@ impl fmt::Debug for ClientConfig {
             collections: _,
             remote_commands: _,
         } = self;
+        // One with more than a path is refused, but may be printed before: it may hold a password.
+        let base_url: &dyn fmt::Debug = if base_url.contains(['@', '?', '#']) { &Hidden } else { base_url };
         f.debug_struct("ClientConfig")
             .field("directory", directory)
             .field("base_url", base_url)
@@ -186,6 +188,10 @@ mod tests {
         }
         assert_eq!(text.matches("hidden").count(), 3, "{text}");
         assert!(!text.contains(SECRET) && !text.contains("BEGIN"), "{text}");
+        for wrong in ["https://user:secret@logs.example.com", "https://logs.example.com/?key=secret"] {
+            let text = ClientConfig { base_url: wrong.to_owned(), ..config.clone() }.to_string();
+            assert!(!text.contains("secret"), "{text}");
+        }
     }
 
     #[test]

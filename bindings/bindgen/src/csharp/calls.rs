@@ -59,8 +59,7 @@ pub(super) fn body(
     if !matches!(receiver, Receiver::Object(_)) {
         code.line(format!("{}();", types.interop("Library.Require")));
     }
-    let mut lowered: Vec<Lowered> = Vec::new();
-    lowered.extend(receiver.lower(types));
+    let mut lowered: Vec<Lowered> = receiver.lower(types).into_iter().collect();
     lowered.extend(arguments.iter().enumerate().map(|(index, argument)| lower(types, index, argument)));
 
     let result = callable.return_type();
