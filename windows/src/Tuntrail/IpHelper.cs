@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.Runtime.InteropServices;
 using System.Threading;
 using Tuntrail.Native;
 
@@ -94,30 +93,8 @@ namespace Tuntrail
 
         public IReadOnlyList<MIB_UNICASTIPADDRESS_ROW> Addresses(ushort family)
         {
-            List<MIB_UNICASTIPADDRESS_ROW> rows = new List<MIB_UNICASTIPADDRESS_ROW>();
-            IntPtr table;
-            uint error = Functions.GetUnicastIpAddressTable(family, out table);
-            if (error == Functions.ErrorNotFound)
-            {
-                return rows;
-            }
-            Functions.Check(error, "can't read the addresses");
-            try
-            {
-                uint count = (uint)Marshal.ReadInt32(table);
-                IntPtr row = table
-                    + (int)Marshal.OffsetOf(typeof(MIB_UNICASTIPADDRESS_TABLE), nameof(MIB_UNICASTIPADDRESS_TABLE.Table));
-                int size = Marshal.SizeOf(typeof(MIB_UNICASTIPADDRESS_ROW));
-                for (uint i = 0; i < count; i++, row += size)
-                {
-                    rows.Add((MIB_UNICASTIPADDRESS_ROW)Marshal.PtrToStructure(row, typeof(MIB_UNICASTIPADDRESS_ROW)));
-                }
-            }
-            finally
-            {
-                Functions.FreeMibTable(table);
-            }
-            return rows;
+            return MibTable.Read<MIB_UNICASTIPADDRESS_TABLE, MIB_UNICASTIPADDRESS_ROW>(
+                Functions.GetUnicastIpAddressTable, family, "can't read the addresses");
         }
 
         public MIB_IPFORWARD_ROW2 NewRoute()

@@ -1,7 +1,5 @@
-using System;
 using System.Collections.Generic;
 using System.Net;
-using System.Runtime.InteropServices;
 using Tuntrail.Native;
 
 namespace Tuntrail
@@ -45,35 +43,18 @@ namespace Tuntrail
         {
             List<PhysicalRoute> routes = new List<PhysicalRoute>();
             IpHelper system = new IpHelper();
-            IntPtr table;
-            uint error = Functions.GetIpForwardTable2(family, out table);
-            if (error == Functions.ErrorNotFound)
+            foreach (MIB_IPFORWARD_ROW2 route in MibTable.Read<MIB_IPFORWARD_TABLE2, MIB_IPFORWARD_ROW2>(
+                Functions.GetIpForwardTable2, family, "can't read the routes"))
             {
-                return routes;
-            }
-            Functions.Check(error, "can't read the routes");
-            try
-            {
-                uint count = (uint)Marshal.ReadInt32(table);
-                IntPtr row = table + (int)Marshal.OffsetOf(typeof(MIB_IPFORWARD_TABLE2), nameof(MIB_IPFORWARD_TABLE2.Table));
-                int size = Marshal.SizeOf(typeof(MIB_IPFORWARD_ROW2));
-                for (uint i = 0; i < count; i++, row += size)
+                MIB_IPINTERFACE_ROW through;
+                if (route.DestinationPrefix.PrefixLength == 0
+                    && system.TryGetInterface(route.InterfaceLuid, family, out through)
+                    && through.Connected != 0)
                 {
-                    MIB_IPFORWARD_ROW2 route = (MIB_IPFORWARD_ROW2)Marshal.PtrToStructure(row, typeof(MIB_IPFORWARD_ROW2));
-                    MIB_IPINTERFACE_ROW through;
-                    if (route.DestinationPrefix.PrefixLength == 0
-                        && system.TryGetInterface(route.InterfaceLuid, family, out through)
-                        && through.Connected != 0)
-                    {
-                        uint metric = route.Metric + through.Metric;
-                        routes.Add(new PhysicalRoute(
-                            route.InterfaceLuid, route.InterfaceIndex, route.NextHop.ToAddress(), metric));
-                    }
+                    uint metric = route.Metric + through.Metric;
+                    routes.Add(new PhysicalRoute(
+                        route.InterfaceLuid, route.InterfaceIndex, route.NextHop.ToAddress(), metric));
                 }
-            }
-            finally
-            {
-                Functions.FreeMibTable(table);
             }
             return routes;
         }

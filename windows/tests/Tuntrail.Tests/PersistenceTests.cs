@@ -15,6 +15,7 @@ namespace Tuntrail.Tests
         private readonly CancellationTokenSource stopping = new CancellationTokenSource();
         private readonly BlockingCollection<TaskCompletionSource<bool>> changes =
             new BlockingCollection<TaskCompletionSource<bool>>();
+        private readonly List<double> pauses = new List<double>();
         private int changesLeftToTheirToken;
 
         [Fact]
@@ -31,6 +32,21 @@ namespace Tuntrail.Tests
             Assert.Equal("started", started.Result);
             Assert.Equal("no network", string.Join(" ", told));
             Assert.Equal(1, changesLeftToTheirToken);
+        }
+
+        [Fact]
+        public void Pauses_double_up_to_a_quarter_of_an_hour_and_begin_anew_with_a_change()
+        {
+            Task<string> started = Start(() => throw new TimeoutException("no network"));
+            for (int pause = 0; pause < 10; pause++)
+            {
+                Awaited().SetResult(false);
+            }
+            Awaited().SetResult(true);
+            Awaited();
+            stopping.Cancel();
+            Assert.Throws<AggregateException>(() => started.Wait(Bench.Limit));
+            Assert.Equal("5 10 20 40 80 160 320 640 900 900 900 5", string.Join(" ", pauses));
         }
 
         [Fact]
@@ -65,8 +81,9 @@ namespace Tuntrail.Tests
             return change;
         }
 
-        private Task NextChange(CancellationToken ended)
+        private Task<bool> NextChange(TimeSpan pause, CancellationToken ended)
         {
+            pauses.Add(pause.TotalSeconds);
             TaskCompletionSource<bool> next = new TaskCompletionSource<bool>();
             ended.Register(() =>
             {
