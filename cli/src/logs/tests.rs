@@ -339,12 +339,7 @@ fn odd_server(answer: impl Fn(&mut dyn Write) + Send + 'static) -> (Source, std:
         let list = r#"{"collections":{"c":{"instances":{"ab":{"size":1}}}}}"#;
         for turn in 0..2 {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\n") {
-                stream.read_exact(&mut byte).unwrap();
-                request.extend_from_slice(&byte);
-            }
+            server::tests::request_of(&mut stream);
             if turn == 0 {
                 write!(
                     stream,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     thread::JoinHandle,
 };
 
@@ -67,6 +67,17 @@ fn a_log_is_found_however_its_id_is_spelled_and_one_that_is_not_there_is_an_erro
     assert!(parse_log_id("630dcd2966c4").is_err());
 }
 
+/// A request of HTTP without a body, as text.
+pub(in crate::logs) fn request_of(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        request.extend_from_slice(&byte);
+    }
+    String::from_utf8(request).unwrap()
+}
+
 /// A server that gives each request what `answer` says to its address: a status line and a body.
 fn scripted(
     answers: u32,
@@ -77,13 +88,7 @@ fn scripted(
     let thread = std::thread::spawn(move || {
         for _ in 0..answers {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\n") {
-                stream.read_exact(&mut byte).unwrap();
-                request.extend_from_slice(&byte);
-            }
-            let request = String::from_utf8(request).unwrap();
+            let request = request_of(&mut stream);
             let (status, body) = answer(request.split(' ').nth(1).unwrap());
             let length = body.len();
             write!(
