@@ -20,6 +20,7 @@ mod row;
 mod server;
 mod show;
 mod source;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod unpacked;

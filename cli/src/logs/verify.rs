@@ -8,13 +8,12 @@ use super::{
     notice::Notice,
     output::plain,
     source::{Event, Sink, SourceArguments},
+    steady::steadily,
 };
 use crate::{CommandError, text};
 
 /// Ranges that are listed per process.
 const LISTED: usize = 20;
-/// How often a directory is read that changes meanwhile. An upload removes a segment every few seconds at most.
-pub(super) const READS: usize = 3;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -53,15 +52,7 @@ fn check_read(
     source: &Source,
     read: &mut dyn FnMut(&mut Sink<'_>) -> Result<(), CommandError>,
 ) -> Result<Found, CommandError> {
-    let mut found = check_once(source, read)?;
-    for _ in 1..READS {
-        if !found.is_doubtful() {
-            break;
-        }
-        Notice::remark(&found.source, "changed while it was read; it is read again").tell();
-        found = check_once(source, read)?;
-    }
-    Ok(found)
+    steadily(&source.name(), || check_once(source, read), Found::is_doubtful)
 }
 
 fn check_once(
@@ -212,7 +203,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::logs::{entry::Entry, source::SegmentHead};
+    use crate::logs::{entry::Entry, source::SegmentHead, steady::READS};
 
     fn tell(numbers: &[u64], is_one_gone: bool, sink: &mut Sink<'_>) -> Result<(), CommandError> {
         let head = SegmentHead {

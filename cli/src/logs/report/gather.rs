@@ -23,7 +23,7 @@ use crate::{
         notice::Notice,
         row::{Row, rows},
         source::Event,
-        verify::READS,
+        steady::steadily,
     },
 };
 
@@ -155,15 +155,7 @@ pub(super) enum Numbers {
 impl Gathered {
     /// Adds up what `filter` wants of `source`.
     pub(super) fn of(source: &Source, filter: &Filter) -> Result<Self, CommandError> {
-        let mut gathered = Self::once(source, filter)?;
-        for _ in 1..READS {
-            if !gathered.is_doubtful() {
-                break;
-            }
-            Notice::remark(source.name(), "changed while it was read; it is read again").tell();
-            gathered = Self::once(source, filter)?;
-        }
-        Ok(gathered)
+        steadily(&source.name(), || Self::once(source, filter), Self::is_doubtful)
     }
 
     fn once(source: &Source, filter: &Filter) -> Result<Self, CommandError> {
